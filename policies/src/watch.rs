@@ -3,10 +3,16 @@
 
 use std::time::Duration;
 
-use drctl_model::{Beat, BeatJob, BeatOutcome, BeatRun, BeatState, JobKind};
+use drctl_model::{Beat, BeatAmiss, BeatJob, BeatOutcome, BeatRun, BeatState, JobKind, SourceId};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::scheduler::STREAM_TOLD;
+
+/// A span of time as the configuration has it, such as `10m` or `2d`.
+#[must_use]
+pub fn span_of(text: &str) -> Option<Duration> {
+    crate::units::duration(text).ok()
+}
 
 /// How far a beat may be dated ahead of the watcher's clock, and still be believed to be new.
 const AHEAD: SignedDuration = SignedDuration::from_mins(5);
@@ -16,6 +22,10 @@ const LEAST_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
 /// For how long a run may be due without having begun.
 pub const JOB_LATE: SignedDuration = SignedDuration::from_hours(1);
+
+/// How old the agent's last look may be when it writes a beat: it looks every five minutes, and one that
+/// does not end is given up after ten.
+const LOOK_LATE: SignedDuration = SignedDuration::from_mins(30);
 
 /// A beat that is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +78,12 @@ pub enum Trouble {
     StreamDown(BeatJob, Timestamp),
     /// Somebody has paused a job.
     JobPaused(BeatJob),
+    /// `drctl status` there has findings of a source.
+    Findings(BeatAmiss),
+    /// The same of the host.
+    HostFindings(Vec<String>),
+    /// The agent has not been able to look where its sources stand since then.
+    NotLooked(Timestamp),
 }
 
 impl Trouble {
@@ -81,6 +97,8 @@ impl Trouble {
             Trouble::JobFailed(..) => "job_failed",
             Trouble::StreamDown(..) => "stream_down",
             Trouble::JobPaused(_) => "job_paused",
+            Trouble::Findings(_) | Trouble::HostFindings(_) => "findings",
+            Trouble::NotLooked(_) => "not_looked",
         }
     }
 
@@ -88,11 +106,24 @@ impl Trouble {
     #[must_use]
     pub fn job(&self) -> Option<&BeatJob> {
         match self {
-            Trouble::HostLate(_) | Trouble::Ahead(_) => None,
+            Trouble::HostLate(_)
+            | Trouble::Ahead(_)
+            | Trouble::Findings(_)
+            | Trouble::HostFindings(_)
+            | Trouble::NotLooked(_) => None,
             Trouble::JobLate(job, _)
             | Trouble::JobFailed(job, _)
             | Trouble::StreamDown(job, _)
             | Trouble::JobPaused(job) => Some(job),
+        }
+    }
+
+    /// The source that it is about.
+    #[must_use]
+    pub fn source(&self) -> Option<&SourceId> {
+        match self {
+            Trouble::Findings(amiss) => Some(&amiss.source),
+            other => other.job().map(|job| &job.source),
         }
     }
 
@@ -128,7 +159,20 @@ pub fn judge(heard: &Heard, now: Timestamp, max_age: Option<Duration>) -> Vec<Tr
     for job in &heard.beat.jobs {
         of_job(job, heard, now, &mut found);
     }
+    found.extend(of_look(heard, now));
     found
+}
+
+/// What the agent's last look found, and whether there was one.
+fn of_look(heard: &Heard, now: Timestamp) -> Vec<Trouble> {
+    let told = heard.beat.findings.as_ref();
+    let looked = told.map_or(heard.beat.started, |told| told.looked);
+    let age = heard.at().min(now).duration_since(looked);
+    let none = (age > LOOK_LATE).then_some(Trouble::NotLooked(looked));
+    let host = told.filter(|told| !told.host.is_empty());
+    let host = host.map(|told| Trouble::HostFindings(told.host.clone()));
+    let sources = told.iter().flat_map(|told| &told.sources).cloned().map(Trouble::Findings);
+    none.into_iter().chain(host).chain(sources).collect()
 }
 
 fn of_job(job: &BeatJob, heard: &Heard, now: Timestamp, found: &mut Vec<Trouble>) {
@@ -149,14 +193,18 @@ fn of_job(job: &BeatJob, heard: &Heard, now: Timestamp, found: &mut Vec<Trouble>
     }
 }
 
-/// For how long a run has been due that may begin and, as far as is known, has not.
+/// For how long a run has been due that may begin and, as far as is known, has not; or that cannot, because
+/// the one before it still runs.
 fn late(job: &BeatJob, now: Timestamp) -> Option<SignedDuration> {
-    let next = job.next.filter(|next| *next <= now)?;
-    match job.state {
-        BeatState::Idle => Some(now.duration_since(next)),
-        BeatState::Due => Some(now.duration_since(job.due.unwrap_or(next))),
-        BeatState::Running | BeatState::Paused => None,
-    }
+    let next = job.next.filter(|next| *next <= now);
+    let since = match job.state {
+        BeatState::Idle => next?,
+        BeatState::Due => job.due.or(next).filter(|_| next.is_some())?,
+        // A backup that goes on beyond the next due time keeps that one from being made.
+        BeatState::Running if job.kind == JobKind::Backup.as_str() => job.due.or(next)?,
+        BeatState::Running | BeatState::Paused => return None,
+    };
+    Some(now.duration_since(since))
 }
 
 fn seconds(count: u64) -> SignedDuration {
@@ -165,7 +213,7 @@ fn seconds(count: u64) -> SignedDuration {
 
 #[cfg(test)]
 mod tests {
-    use drctl_model::{Header, RepositoryId};
+    use drctl_model::{BeatFindings, Header, RepositoryId};
 
     use super::*;
 
@@ -199,6 +247,11 @@ mod tests {
             started: at(0),
             next_seconds: 300,
             jobs,
+            findings: Some(BeatFindings {
+                looked: at(written),
+                host: Vec::new(),
+                sources: Vec::new(),
+            }),
         };
         Heard { beat, signer: "one".to_owned(), stored: Some(at(written + 1)) }
     }
@@ -252,7 +305,17 @@ mod tests {
         assert!(of(job("backup", Idle)).is_empty());
         assert!(of(passed(Idle, 3600)).is_empty());
         assert_eq!(of(passed(Idle, 3601)), ["job_late"]);
-        assert!(of(passed(Running, 9000)).is_empty());
+        // As `drctl status` judges it: by the due time that the run keeps from its own.
+        let runs = |due: Option<i64>| BeatJob {
+            since: Some(at(NOW - 8 * 86_400)),
+            due: due.map(|ago| at(NOW - ago)),
+            ..job("backup", Running)
+        };
+        assert!(of(runs(None)).is_empty() && of(runs(Some(3600))).is_empty());
+        assert_eq!(of(runs(Some(3601))), ["job_late"]);
+        assert_eq!(of(passed(Running, 9000)), ["job_late"]);
+        let verify = BeatJob { kind: "verify".to_owned(), ..runs(Some(9000)) };
+        assert!(of(verify).is_empty(), "it reads slowly, and goes on where it was");
         assert_eq!(of(passed(Paused, 9000)), ["job_paused"]);
         let waits = BeatJob { due: Some(at(NOW - 9000)), ..passed(Due, 10) };
         assert_eq!(of(waits.clone()), ["job_late"]);
@@ -277,6 +340,39 @@ mod tests {
         assert!(of(stream(None, Running)).is_empty(), "it was begun again");
         assert!(of(stream(Some(100), Due)).is_empty());
         assert_eq!(of(stream(Some(400), Due)), ["stream_down"]);
+    }
+
+    #[test]
+    fn what_status_finds_there_is_told_and_that_it_does_not_look() {
+        let mut one = heard(1, NOW - 10, Vec::new());
+        assert!(codes(&one).is_empty());
+        let (source, codes_of) = ("shop".parse().expect("a source"), vec!["damaged".to_owned()]);
+        let amiss = BeatAmiss { source, breached: 1, attention: 2, codes: codes_of };
+        let (looked, host) = (at(NOW - 1_000), vec!["alert_path".to_owned()]);
+        one.beat.findings = Some(BeatFindings { looked, host, sources: vec![amiss.clone()] });
+        let found = judge(&one, at(NOW), None);
+        let expected =
+            [Trouble::HostFindings(vec!["alert_path".to_owned()]), Trouble::Findings(amiss)];
+        assert_eq!(found, expected);
+        assert_eq!(found[1].source().map(SourceId::as_str), Some("shop"));
+        let empty = |ago| {
+            let (host, sources) = (Vec::new(), Vec::new());
+            Some(BeatFindings { looked: at(NOW - ago), host, sources })
+        };
+        for (findings, started, told) in [
+            (empty(1_800), 0, false),
+            (empty(1_900), NOW - 100, true),
+            (None, NOW - 100, false),
+            (None, NOW - 1_900, true),
+        ] {
+            one.beat.findings = findings;
+            one.beat.started = at(started);
+            assert_eq!(codes(&one) == ["not_looked"], told, "{:?}", one.beat);
+        }
+        // A clock that is ahead says nothing of the look.
+        one.beat.written = at(NOW + 86_400);
+        one.beat.findings = empty(0);
+        assert_eq!(codes(&one), ["host_clock"]);
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub const ACCEPTANCE: &str = "application/vnd.drctl.acceptance+json";
 /// The same of the evidence of a drill.
 pub const DRILL: &str = "application/vnd.drctl.drill+json";
 
+/// The same of a beat.
+pub const BEAT: &str = "application/vnd.drctl.beat+json";
+
 /// The envelope of any payload.
 ///
 /// # Panics

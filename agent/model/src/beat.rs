@@ -10,8 +10,17 @@ use crate::{Digest, Header, IdError, ManifestError, RepositoryId, SourceId, is_l
 /// The highest number of a beat.
 pub const MAX_BEAT: u64 = 9_999_999_999;
 
+/// Seconds since 1970 before which no beat was written: a clock that was reset hides none.
+const OLDEST: u64 = 1_790_000_000;
+
 /// The most jobs of a beat.
 const MAX_JOBS: usize = 10_000;
+
+/// The most sources of which a beat tells what is amiss.
+const MAX_AMISS: usize = 10_000;
+
+/// The most codes that a beat tells of a source, or of the host.
+pub const MAX_CODES: usize = 8;
 
 /// The longest that a beat may say it is until the next one: a week.
 const MAX_NEXT: u64 = 7 * 86_400;
@@ -92,6 +101,33 @@ pub struct Beat {
     pub next_seconds: u64,
     /// Every job of the agent.
     pub jobs: Vec<BeatJob>,
+    /// What the agent's last look found amiss; nothing before the first one.
+    #[serde(default)]
+    pub findings: Option<BeatFindings>,
+}
+
+/// What the last look of an agent that came to its end found amiss.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeatFindings {
+    /// When it was begun (clock of the host).
+    pub looked: Timestamp,
+    /// Codes of what is amiss with the host.
+    pub host: Vec<String>,
+    /// The sources with which something is amiss.
+    pub sources: Vec<BeatAmiss>,
+}
+
+/// What is amiss with a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeatAmiss {
+    /// The source.
+    pub source: SourceId,
+    /// How many findings say that an objective is breached, or that there is no good backup.
+    pub breached: u64,
+    /// How many others need attention.
+    pub attention: u64,
+    /// Their codes, the worst first; not all of them where there are many.
+    pub codes: Vec<String>,
 }
 
 /// A job, as a beat tells it.
@@ -182,10 +218,31 @@ impl Beat {
             (1..=32).contains(&kind.len())
                 && kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
         };
-        match self.jobs.len() <= MAX_JOBS && self.jobs.iter().all(|job| is_kind(&job.kind)) {
-            true => Ok(()),
-            false => odd("it has too many jobs, or one of an impossible kind"),
+        if self.jobs.len() > MAX_JOBS || !self.jobs.iter().all(|job| is_kind(&job.kind)) {
+            return odd("it has too many jobs, or one of an impossible kind");
         }
+        let Some(BeatFindings { host, sources, .. }) = &self.findings else { return Ok(()) };
+        let mut lists = sources.iter().map(|one| &one.codes).chain([host]);
+        let fit = |codes: &Vec<String>| {
+            codes.len() <= MAX_CODES && codes.iter().all(|code| is_kind(code))
+        };
+        match sources.len() <= MAX_AMISS && lists.all(fit) {
+            true => Ok(()),
+            false => odd("it has too many findings, or one of an impossible code"),
+        }
+    }
+
+    /// The sources that it tells anything of.
+    pub fn sources(&self) -> impl Iterator<Item = &SourceId> {
+        let amiss = self.findings.iter().flat_map(|found| &found.sources);
+        self.jobs.iter().map(|job| &job.source).chain(amiss.map(|one| &one.source))
+    }
+
+    /// The highest number that a beat can have: agents write less than one in a second. So whoever can sign
+    /// one cannot use up the numbers that are left.
+    #[must_use]
+    pub fn highest_at(now: Timestamp) -> u64 {
+        u64::try_from(now.as_second()).unwrap_or(0).clamp(OLDEST, MAX_BEAT)
     }
 
     /// Whether this beat tells all that the agent of an earlier one has to tell: it is of the same agent,
@@ -225,7 +282,31 @@ mod tests {
             started: Timestamp::UNIX_EPOCH,
             next_seconds: 300,
             jobs: sources.iter().map(job).collect(),
+            findings: Some(BeatFindings {
+                looked: Timestamp::UNIX_EPOCH,
+                host: vec!["alert_path".to_owned()],
+                sources: vec![amiss("shop", "damaged")],
+            }),
         }
+    }
+
+    fn amiss(source: &str, code: &str) -> BeatAmiss {
+        let (source, codes) = (source.parse().unwrap(), vec![code.to_owned()]);
+        BeatAmiss { source, breached: 1, attention: 0, codes }
+    }
+
+    fn found(host: &[&str], sources: Vec<BeatAmiss>) -> Option<BeatFindings> {
+        let host = host.iter().map(|code| (*code).to_owned()).collect();
+        Some(BeatFindings { looked: Timestamp::UNIX_EPOCH, host, sources })
+    }
+
+    #[test]
+    fn no_number_is_higher_than_the_seconds_that_have_passed() {
+        let at = |second| Beat::highest_at(Timestamp::from_second(second).unwrap());
+        assert_eq!((at(0), at(-5), at(1_800_000_000)), (OLDEST, OLDEST, 1_800_000_000));
+        assert_eq!(at(Timestamp::MAX.as_second()), MAX_BEAT);
+        let named = beat(1, 3, &["blog"]);
+        assert_eq!(named.sources().map(SourceId::as_str).collect::<Vec<_>>(), ["blog", "shop"]);
     }
 
     #[test]
@@ -261,6 +342,10 @@ mod tests {
             Beat { agent: "x".repeat(16), ..good.clone() },
             Beat { next_seconds: 0, ..good.clone() },
             Beat { next_seconds: u64::MAX, ..good.clone() },
+            Beat { findings: found(&["Not a code"], Vec::new()), ..good.clone() },
+            Beat { findings: found(&["a"; MAX_CODES + 1], Vec::new()), ..good.clone() },
+            Beat { findings: found(&[], vec![amiss("shop", "a\u{1b}[2J")]), ..good.clone() },
+            Beat { findings: found(&[], vec![amiss("shop", "a"); MAX_AMISS + 1]), ..good.clone() },
             Beat { jobs: vec![BeatJob { kind: "A b".to_owned(), ..good.jobs[0].clone() }], ..good },
         ];
         for other in others {

@@ -44,7 +44,10 @@ mod wal_notes;
 mod wal_place;
 
 pub use acceptance::Acceptance;
-pub use beat::{Beat, BeatJob, BeatOutcome, BeatRun, BeatState, HostId, MAX_BEAT};
+pub use beat::{
+    Beat, BeatAmiss, BeatFindings, BeatJob, BeatOutcome, BeatRun, BeatState, HostId, MAX_BEAT,
+    MAX_CODES,
+};
 pub use chain::{ChainError, MAX_CHAIN, based_on, chain, follows};
 pub use classified::{Class, Classified};
 pub use clock::{Clock, SystemClock};

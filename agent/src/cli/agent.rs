@@ -144,5 +144,11 @@ pub(super) fn agent_notes(object: &Value) -> Vec<String> {
     notes.extend(word(&object["refused_configuration"]).map(|why| {
         format!("the agent did not take the configuration that lies there now, and goes on with the one before: {why}")
     }));
+    notes.extend(word(&object["beat_failed"]).map(|why| {
+        format!(
+            "the beat of this host cannot be written, so that `drctl watch` elsewhere says that the host is \
+             late: {why}; `drctl doctor` tries the bucket"
+        )
+    }));
     notes
 }

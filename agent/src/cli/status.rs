@@ -72,9 +72,10 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
         }
         text
     });
-    let of_channels = (!silent.is_empty()).then_some(Health::Attention);
+    let fails = agent.as_ref().is_some_and(|agent| agent["beat_failed"].is_string());
+    let of_host = (fails || !silent.is_empty()).then_some(Health::Attention);
     let of_sources = judged.iter().map(|(_, findings)| health(findings));
-    let worst = of_sources.chain(of_channels).max();
+    let worst = of_sources.chain(of_host).max();
     Ok(match worst {
         Some(Health::Breached) if strict => Exit::Objective,
         Some(Health::Attention) if strict => Exit::Degraded,

@@ -4,22 +4,23 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::Result;
-use drctl_model::{BeatJob, BeatOutcome, BeatState, SourceId, shown};
-use drctl_policies::watch::{Heard, Trouble};
+use drctl_model::{BeatAmiss, BeatJob, BeatOutcome, BeatState, SourceId, shown};
+use drctl_policies::watch::{Heard, Trouble, span_of};
 use drctl_store::Alarm;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::args::WatchArgs;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, alarms_json, alarms_text, line, table};
-use crate::health::{Host, Watch, Watched, watch as look};
+use crate::health::{Host, Uncounted, Watch, Watched, watch as look};
 use crate::host::figures::span;
 use crate::host::{AgentError, Exit, Setup};
 
 /// One thing that is amiss.
 struct Amiss {
     host: Option<String>,
-    job: Option<(SourceId, String)>,
+    source: Option<SourceId>,
+    job: Option<String>,
     code: &'static str,
     text: String,
     late: Option<SignedDuration>,
@@ -44,38 +45,59 @@ pub(super) async fn watch(screen: Screen, setup: &Setup, args: &WatchArgs) -> Re
 }
 
 fn max_age(text: &str) -> Result<Duration> {
-    let span = text.parse::<SignedDuration>().ok().filter(SignedDuration::is_positive);
-    let wrong = || AgentError::Usage(format!("`{text}` is no span of time, such as 10m or 1h"));
-    Ok(span.and_then(|span| Duration::try_from(span).ok()).ok_or_else(wrong)?)
+    let span = span_of(text).filter(|span| !span.is_zero());
+    let wrong = || AgentError::Usage(format!("`{text}` is no span of time, such as 10m, 1h or 2d"));
+    Ok(span.ok_or_else(wrong)?)
 }
 
 /// All that is amiss, host after host.
 fn all_amiss(found: &Watched) -> Vec<Amiss> {
     let mut all: Vec<Amiss> = found.hosts.iter().flat_map(of_host).collect();
-    let of_all = |code, text| Amiss { host: None, job: None, code, text, late: None };
+    let of_all = |code, text| Amiss { host: None, source: None, job: None, code, text, late: None };
     if found.none {
         let text = "no host has ever sent a beat: run `drctl agent` on the hosts that are backed up, with \
                     `beat` of [agent] not off";
         all.push(of_all("no_beats", text.to_owned()));
     }
-    all.extend(found.foreign.iter().map(|name| {
+    if let Some(name) = found.foreign.first() {
+        let what = match found.foreign.len() {
+            1 => format!("beat/{name} is the folder of no host"),
+            many => format!("{many} folders, such as beat/{name}, are those of no host"),
+        };
         let text =
-            format!("beat/{name} is the folder of no host: find out who made it, and remove it");
-        of_all("foreign", text)
-    }));
+            format!("{what}: find out who writes into the bucket, and remove what is no beat");
+        all.push(of_all("foreign", text));
+    }
+    if found.unknown > 0 {
+        let text = format!(
+            "{} more folders below beat/ hold no beat that counts: name your hosts with --expect, find out \
+             who writes into the bucket, and remove what is no beat",
+            found.unknown
+        );
+        all.push(of_all("foreign", text));
+    }
     all
 }
 
 fn of_host(host: &Host) -> Vec<Amiss> {
     let name = shown(&host.name, NAME_SHOWN);
-    let of = |code, text| Amiss { host: Some(name.clone()), job: None, code, text, late: None };
+    let of = |code, text| {
+        let host = Some(name.clone());
+        Amiss { host, source: None, job: None, code, text, late: None }
+    };
     let mut all = Vec::new();
     if host.agents.is_empty() {
-        let text = match host.refused.is_empty() && host.newer.is_empty() {
-            true => format!("{name} has never sent a beat: see whether `drctl agent` runs there"),
-            false => format!("no beat of {name} counts: whether it is alive is not known"),
-        };
-        all.push(of("host_never", text));
+        let never = host.refused.is_none() && host.newer.is_none();
+        all.push(match never && host.expected {
+            true => {
+                let text = "has never sent a beat: see whether `drctl agent` runs there";
+                of("host_never", format!("{name} {text}"))
+            }
+            false => {
+                let text = "counts: whether it is alive is not known";
+                of("host_unknown", format!("no beat of {name} {text}"))
+            }
+        });
     }
     if let many @ 2.. = host.agents.len() {
         let text = format!(
@@ -87,25 +109,37 @@ fn of_host(host: &Host) -> Vec<Amiss> {
     for (heard, troubles) in &host.agents {
         all.extend(troubles.iter().map(|trouble| Amiss {
             host: Some(name.clone()),
-            job: trouble.job().map(|job| (job.source.clone(), job.kind.clone())),
+            source: trouble.source().cloned(),
+            job: trouble.job().map(|job| job.kind.clone()),
             code: trouble.code(),
             text: words(&name, heard, trouble),
             late: trouble.late(),
         }));
     }
-    all.extend(host.refused.iter().map(|(seq, why)| {
+    all.extend(host.refused.as_ref().map(|refused| {
+        let (which, why) = which(refused, &name);
         let text = format!(
-            "beat {seq} of {name} is not believed here ({}): where a host of yours signed it, allow its key \
-             in keys.verifying_keys; where a stranger did, find out who writes into the bucket",
-            shown(why, TEXT_SHOWN)
+            "{which} not believed here ({why}): where a host of yours signed it, allow its key in \
+             keys.verifying_keys; where a stranger did, find out who writes into the bucket, and remove what \
+             is no beat"
         );
         of("beat_refused", text)
     }));
-    all.extend(host.newer.iter().map(|(seq, why)| {
-        let why = shown(why, TEXT_SHOWN);
-        of("beat_newer", format!("only a newer drctl reads beat {seq} of {name}: {why}"))
+    all.extend(host.newer.as_ref().map(|newer| {
+        let (which, why) = which(newer, &name);
+        of("beat_newer", format!("{which} for a newer drctl: {why}"))
     }));
     all
+}
+
+/// Which beats do not count, and why.
+fn which(uncounted: &Uncounted, name: &str) -> (String, String) {
+    let Uncounted { first: (seq, why), count } = uncounted;
+    let which = match count {
+        1 => format!("beat {seq} of {name} is"),
+        many => format!("{many} objects among the beats of {name}, such as beat {seq}, are"),
+    };
+    (which, shown(why, TEXT_SHOWN))
 }
 
 /// What is amiss with an agent or a job, in a sentence.
@@ -133,7 +167,14 @@ fn words(name: &str, heard: &Heard, trouble: &Trouble) -> String {
             span(by.as_secs_f64())
         ),
         Trouble::JobLate(of, by) => {
-            format!("{} is LATE by {}: see `drctl jobs` there", job(of), span(by.as_secs_f64()))
+            let runs = of.since.filter(|_| of.state == BeatState::Running);
+            let runs =
+                runs.map_or(String::new(), |since| format!(" runs since {since:.0}, and the next"));
+            format!(
+                "{}{runs} is LATE by {}: see `drctl jobs` there",
+                job(of),
+                span(by.as_secs_f64())
+            )
         }
         Trouble::JobFailed(of, run) => {
             let how = if run.outcome == BeatOutcome::Died { "died" } else { "FAILED" };
@@ -145,13 +186,31 @@ fn words(name: &str, heard: &Heard, trouble: &Trouble) -> String {
         Trouble::JobPaused(of) => {
             format!("{} is paused: `drctl resume {}` there ends that", job(of), of.source)
         }
+        Trouble::Findings(amiss) => found(name, amiss),
+        Trouble::HostFindings(codes) => {
+            format!("{name}: {}: see `drctl status` there", codes.join(", "))
+        }
+        Trouble::NotLooked(since) => format!(
+            "{name}: its agent does not know where the sources stand since {since:.0}: see its log, and \
+             `drctl status` there"
+        ),
     }
 }
 
+/// What `drctl status` finds of a source, in a sentence.
+fn found(name: &str, amiss: &BeatAmiss) -> String {
+    let BeatAmiss { source, breached, attention, codes } = amiss;
+    let counts = match (breached, attention) {
+        (0, many) => format!("{many} need attention"),
+        (many, 0) => format!("{many} BREACHED"),
+        (bad, more) => format!("{bad} BREACHED, {more} need attention"),
+    };
+    format!("{name}: {source}: findings: {counts} ({}): see `drctl status` there", codes.join(", "))
+}
+
 fn amiss_json(one: &Amiss) -> Value {
-    let (source, job) = one.job.clone().unzip();
     json!({
-        "host": one.host, "source": source, "job": job, "code": one.code, "text": one.text,
+        "host": one.host, "source": one.source, "job": one.job, "code": one.code, "text": one.text,
         "late_seconds": one.late.map(|late| late.as_secs()),
     })
 }
@@ -163,11 +222,12 @@ fn host_json(host: &Host, now: Timestamp, name: &dyn Fn(&str) -> String) -> Valu
             "seq": beat.seq, "written": beat.written, "stored": heard.stored,
             "age_seconds": now.duration_since(heard.at()).as_secs(), "next_seconds": beat.next_seconds,
             "version": beat.version, "started": beat.started, "signed_by": name(&heard.signer),
-            "jobs": beat.jobs.iter().map(job_json).collect::<Vec<_>>(),
+            "jobs": beat.jobs.iter().map(job_json).collect::<Vec<_>>(), "findings": beat.findings,
         })
     };
     json!({
         "host": host.name, "fine": host.is_fine(),
+        "refused": host.refused.as_ref().map_or(0, |refused| refused.count),
         "agents": host.agents.iter().map(agent).collect::<Vec<_>>(),
     })
 }
@@ -204,7 +264,11 @@ fn text(found: &Watched, now: Timestamp, amiss: &[Amiss], alarms: &[Alarm]) -> S
             ]);
         }
     }
-    let mut text = if rows.len() > 1 { table(&rows) } else { String::new() };
+    let mut text = match rows.len() {
+        1 if !found.none => "--ignore leaves out every host that has sent beats".to_owned(),
+        1 => String::new(),
+        _ => table(&rows),
+    };
     for one in amiss {
         let _ = write!(text, "\n{}", line(&one.text));
     }

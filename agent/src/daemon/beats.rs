@@ -3,14 +3,17 @@
 
 use std::time::Duration;
 
-use drctl_model::{BeatJob, BeatOutcome, BeatRun, BeatState};
+use drctl_model::{BeatAmiss, BeatFindings, BeatJob, BeatOutcome, BeatRun, BeatState, MAX_CODES};
 use drctl_policies::scheduler::{Outcome, Row, State};
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::look::Look;
+use super::telling::in_a_line;
 use super::threads::spawn;
 use super::{Agent, Told};
+use crate::health::{Health, SourceStatus};
 use crate::host::Setup;
 use crate::repository::beat::{Draft, Sent, Written, write_beat};
 
@@ -38,18 +41,41 @@ pub(super) struct Beats {
     sent: Sent,
     /// When the last one was written.
     pub(super) last: Option<Timestamp>,
+    /// Why the one after it was not.
+    pub(super) failed: Option<String>,
+    /// What the last look found amiss.
+    found: Option<BeatFindings>,
 }
 
 impl Beats {
     /// The first one is due at once.
     pub(super) fn new(setup: &Setup) -> Self {
         let every = setup.config.agent.beat;
-        Beats { every, next: Instant::now(), under_way: false, sent: Sent::default(), last: None }
+        Beats {
+            every,
+            next: Instant::now(),
+            under_way: false,
+            sent: Sent::default(),
+            last: None,
+            failed: None,
+            found: None,
+        }
     }
 
     /// The configuration was read again: there may be other jobs.
     pub(super) fn reloaded(&mut self, setup: &Setup) {
         (self.every, self.next) = (setup.config.agent.beat, Instant::now());
+        self.failed = self.failed.take().filter(|_| !self.every.is_zero());
+    }
+
+    /// It is known anew where the sources stand.
+    pub(super) fn looked(&mut self, look: &Look) {
+        if let Ok(sources) = &look.sources {
+            let host = look.unanswered.first().map(|one| one.amiss().code);
+            let sources = sources.iter().filter_map(amiss).collect();
+            let host = host.into_iter().collect();
+            self.found = Some(BeatFindings { looked: look.at, host, sources });
+        }
     }
 
     /// Waits until one is due; for ever while one is under way, and where there are none.
@@ -69,7 +95,7 @@ impl Beats {
     ) {
         let begun = Instant::now();
         self.next = begun + self.every;
-        let draft = Draft { jobs, started, every: self.every };
+        let draft = Draft { jobs, findings: self.found.clone(), started, every: self.every };
         let (setup, mut sent) = (setup.clone(), self.sent.clone());
         let work = async move || {
             let done = match timeout(LONGEST, write_beat(&setup, &draft, &mut sent)).await {
@@ -96,7 +122,7 @@ impl Beats {
         self.sent = beaten.sent.clone();
         match &beaten.done {
             Ok(written) => {
-                self.last = Some(written.at);
+                (self.last, self.failed) = (Some(written.at), None);
                 if written.next > self.every {
                     self.next = self.next.max(beaten.begun + written.next);
                 }
@@ -104,6 +130,7 @@ impl Beats {
             Err(why) => {
                 self.next = self.next.min(Instant::now() + AGAIN);
                 tracing::warn!("the beat of this host was not written: {why}");
+                self.failed = Some(in_a_line(why));
             }
         }
     }
@@ -114,6 +141,23 @@ pub(super) fn jobs(agent: &Agent) -> Vec<BeatJob> {
     let rows = agent.scheduler.rows(agent.setup.clock.now());
     let since = |row: &Row| agent.running.get(&row.key).map(|running| running.since);
     rows.iter().map(|row| job(row, since(row))).collect()
+}
+
+/// What is amiss with a source, as `drctl status` judges it.
+fn amiss(status: &SourceStatus) -> Option<BeatAmiss> {
+    let findings = status.findings();
+    let of = |health| findings.iter().filter(move |one| one.health == health);
+    let (breached, attention) = (of(Health::Breached), of(Health::Attention));
+    let mut codes: Vec<String> = Vec::new();
+    for one in breached.clone().chain(attention.clone()) {
+        let code = one.code.as_str();
+        if codes.len() < MAX_CODES && codes.iter().all(|known| known != code) {
+            codes.push(code.to_owned());
+        }
+    }
+    let (breached, attention) = (breached.count() as u64, attention.count() as u64);
+    let source = status.source.clone();
+    (!codes.is_empty()).then_some(BeatAmiss { source, breached, attention, codes })
 }
 
 fn job(row: &Row, since: Option<Timestamp>) -> BeatJob {

@@ -271,6 +271,7 @@ impl Agent {
         self.telling.metrics(look.at, self.metrics.failing());
         self.telling.looked(&look, &self.running);
         self.metrics.looked(&look);
+        self.beats.looked(&look);
         let Ok(sources) = &look.sources else { return };
         for status in sources {
             let breached = status.findings().iter().any(|one| one.health == Health::Breached);

@@ -25,6 +25,7 @@ pub(super) fn state(agent: &Agent) -> Value {
         "host": agent.setup.host(), "version": env!("CARGO_PKG_VERSION"), "since": agent.since,
         "pid": std::process::id(), "jobs": rows.iter().map(job).collect::<Vec<_>>(),
         "looked": agent.looks.last, "beaten": agent.beats.last,
+        "beat_failed": agent.beats.failed,
         "refused_configuration": agent.refused,
     })
 }

@@ -15,4 +15,4 @@ pub use reconcile::{Compared, Renewed, check, rebuild};
 pub(crate) use status::concerns;
 pub use status::{Bad, Health, Judged, LogStatus, SourceStatus, status};
 pub(crate) use verify::{Beside, FoundOut, Read, Row, Wanted, look, on_record, scrub};
-pub(crate) use watch::{Host, Watch, Watched, watch};
+pub(crate) use watch::{Host, Uncounted, Watch, Watched, watch};

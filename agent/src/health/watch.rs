@@ -12,6 +12,9 @@ use jiff::Timestamp;
 use crate::repository::Repository;
 use crate::repository::beats::{Beats, all_beats};
 
+/// How many hosts are told of none of whose beats counts, and whom nobody has named.
+const UNKNOWN_TOLD: usize = 20;
+
 /// What is watched.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Watch {
@@ -30,10 +33,21 @@ pub(crate) struct Host {
     pub(crate) name: String,
     /// The last beat of each of its agents, and what is amiss by it.
     pub(crate) agents: Vec<(Heard, Vec<Trouble>)>,
-    /// Beats behind these that are not believed, and why.
-    pub(crate) refused: Vec<(u64, String)>,
+    /// Whether somebody has named it as one that must send beats.
+    pub(crate) expected: bool,
+    /// Beats behind these that are not believed.
+    pub(crate) refused: Option<Uncounted>,
     /// The same of those that only a newer drctl reads.
-    pub(crate) newer: Vec<(u64, String)>,
+    pub(crate) newer: Option<Uncounted>,
+}
+
+/// Beats that do not count.
+#[derive(Debug, Clone)]
+pub(crate) struct Uncounted {
+    /// The number of one of them, and why it does not count.
+    pub(crate) first: (u64, String),
+    /// How many there are, as far as they were looked at.
+    pub(crate) count: usize,
 }
 
 impl Host {
@@ -43,7 +57,7 @@ impl Host {
             [(_, troubles)] => troubles.is_empty(),
             _ => false,
         };
-        well(&self.agents) && self.refused.is_empty() && self.newer.is_empty()
+        well(&self.agents) && self.refused.is_none() && self.newer.is_none()
     }
 }
 
@@ -56,6 +70,8 @@ pub(crate) struct Watched {
     pub(crate) none: bool,
     /// Folders among those of the hosts whose names no host has.
     pub(crate) foreign: Vec<String>,
+    /// How many more hosts there are none of whose beats counts.
+    pub(crate) unknown: usize,
 }
 
 /// Reads the beats of all hosts, and judges them by the clock of this one.
@@ -67,7 +83,7 @@ pub(crate) async fn watch(
     now: Timestamp,
     asked: &Watch,
 ) -> Result<Watched> {
-    let mut all = all_beats(repository).await?;
+    let mut all = all_beats(repository, now).await?;
     let ignored: BTreeSet<HostId> = asked.ignore.iter().map(|name| host_id(name)).collect();
     let expected: BTreeMap<HostId, &String> =
         asked.expect.iter().map(|name| (host_id(name), name)).collect();
@@ -77,22 +93,32 @@ pub(crate) async fn watch(
     let none = all.hosts.is_empty();
     all.hosts.retain(|host, _| !ignored.contains(host));
     let hosts = all.hosts.iter().map(|(host, beats)| {
-        let name = expected.get(host).map_or(host.as_str(), |name| name.as_str());
-        of_host(name, beats, (now, asked.max_age))
+        let name = expected.get(host).map(|name| name.as_str());
+        of_host((host, name), beats, (now, asked.max_age))
     });
-    Ok(Watched { hosts: hosts.collect(), none, foreign: all.foreign })
+    let (mut hosts, mut nameless): (Vec<Host>, Vec<Host>) =
+        hosts.partition(|host| host.expected || !host.agents.is_empty());
+    let unknown = nameless.len().saturating_sub(UNKNOWN_TOLD);
+    hosts.extend(nameless.drain(..).take(UNKNOWN_TOLD));
+    Ok(Watched { hosts, none, foreign: all.foreign, unknown })
 }
 
-fn of_host(name: &str, beats: &Beats, (now, max_age): (Timestamp, Option<Duration>)) -> Host {
+fn of_host(
+    (host, expected): (&HostId, Option<&str>),
+    beats: &Beats,
+    (now, max_age): (Timestamp, Option<Duration>),
+) -> Host {
     let agents = newest(&beats.heard).into_iter();
     let agents: Vec<_> = agents.map(|one| (one.clone(), judge(one, now, max_age))).collect();
     // What lies before a beat that counts is over.
     let last = agents.iter().map(|(one, _)| one.beat.seq).max().unwrap_or(0);
-    let behind = |all: &BTreeMap<u64, String>| {
-        let all = all.range(last + 1..);
-        all.map(|(seq, why)| (*seq, why.clone())).collect()
+    let behind = |all: &BTreeMap<u64, String>, more: usize| {
+        let mut all = all.range(last + 1..);
+        let (seq, why) = all.next()?;
+        Some(Uncounted { first: (*seq, why.clone()), count: 1 + all.count() + more })
     };
-    let told = agents.last().map_or(name, |(one, _)| &one.beat.host);
-    let name = told.to_owned();
-    Host { name, agents, refused: behind(&beats.refused), newer: behind(&beats.newer) }
+    let name = expected.unwrap_or(host.as_str());
+    let name = agents.last().map_or(name, |(one, _)| &one.beat.host).to_owned();
+    let (refused, newer) = (behind(&beats.refused, beats.beyond), behind(&beats.newer, 0));
+    Host { name, agents, expected: expected.is_some(), refused, newer }
 }

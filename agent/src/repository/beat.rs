@@ -6,20 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
-use drctl_model::{Beat, BeatJob, Header, HostId, MAX_BEAT};
+use drctl_model::{Beat, BeatFindings, BeatJob, Header, HostId};
 use drctl_store::{Bucket, Removal, SigningKey, StoreError, digest, encode_beat, host_id, layout};
 use jiff::Timestamp;
 
 use super::Repository;
-use super::beats::{Beats, list, read_all};
+use super::beats::{Beats, Listed, READ, list, newest, read_all};
 use crate::host::Setup;
 
 /// How often a number is taken that another agent took at the same moment.
 const TRIES: usize = 20;
-
-/// How many of the newest beats are read to find the last one that counts, and how many of the oldest to
-/// find those that may go.
-const READ: usize = 32;
 
 /// How many of its beats an agent leaves there.
 const KEPT: usize = 3;
@@ -36,6 +32,8 @@ const SELDOM: Duration = Duration::from_secs(3600);
 pub(crate) struct Draft {
     /// How its jobs stand.
     pub(crate) jobs: Vec<BeatJob>,
+    /// What the last look found amiss.
+    pub(crate) findings: Option<BeatFindings>,
     /// When it was started.
     pub(crate) started: Timestamp,
     /// How long it is until the next beat, if nothing speaks against it.
@@ -76,16 +74,24 @@ pub(crate) async fn write_beat(setup: &Setup, draft: &Draft, sent: &mut Sent) ->
     repository.may_write().await?;
     let key = setup.signing_key()?;
     let host = host_id(&setup.host());
-    let mut listed: BTreeSet<u64> = list(&repository, &host).await?.into_keys().collect();
-    let next = spacing(draft.every, sent.stay, listed.len());
+    let there = list(&repository, &host, setup.clock.now()).await?;
+    let next = spacing(draft.every, sent.stay, there.numbers.len());
     let mut beat = beat(setup, &repository, draft, next);
     beat.seq = match sent.seq {
         Some(before) => before,
-        None => highest(&repository, (&host, &key), &beat, &listed).await?,
+        None => highest(&repository, (&host, &key), &beat, &there).await?,
     };
+    let mut listed: BTreeSet<u64> = there.numbers.into_keys().collect();
+    let limit = Beat::highest_at(beat.written);
     for _ in 0..TRIES {
-        let free = (beat.seq + 1..=MAX_BEAT).find(|seq| !listed.contains(seq));
-        beat.seq = free.context("no number is left for a beat of this host")?;
+        let free = (beat.seq + 1..=limit).find(|seq| !listed.contains(seq));
+        beat.seq = free.with_context(|| {
+            format!(
+                "no number up to {limit} is left for a beat of this host: find out who writes below {}, and \
+                 remove what is no beat with the bucket's own client",
+                layout::beats(&host)
+            )
+        })?;
         let bytes = encode_beat(&beat, &key).context("sign the beat")?;
         let place = layout::beat(&host, beat.seq);
         match repository.bucket.put_read_back(&place, Bytes::from(bytes)).await {
@@ -121,6 +127,7 @@ fn beat(setup: &Setup, repository: &Repository, draft: &Draft, next: Duration) -
         started: draft.started,
         next_seconds: next.as_secs(),
         jobs: draft.jobs.clone(),
+        findings: draft.findings.clone(),
     }
 }
 
@@ -137,10 +144,9 @@ async fn highest(
     repository: &Repository,
     (host, key): (&HostId, &SigningKey),
     beat: &Beat,
-    listed: &BTreeSet<u64>,
+    listed: &Listed,
 ) -> Result<u64> {
-    let newest = listed.iter().rev().take(READ).map(|seq| (*seq, None)).collect();
-    let Beats { heard, newer, .. } = read_all(repository, host, newest).await?;
+    let Beats { heard, newer, .. } = newest(repository, host, listed).await?;
     let last = Beat { seq: u64::MAX, ..beat.clone() };
     let signer = key.verifying_key().keyid();
     let own = heard.iter().filter(|one| last.stands_for(&one.beat, one.signer == signer));

@@ -121,7 +121,7 @@ impl Statements {
         let is_in = |n: &u64| !self.in_force.without.contains(n);
         let told = self.strangers.iter().filter(|(n, _)| is_in(n)).map(|(n, why)| {
             format!(
-                "an object that no trusted key signed lies at {}, far behind all statements of {} ({why}): \
+                "an object that does not count lies at {}, far behind all statements of {} ({why}): \
                  it freezes nothing; find out who may write into the bucket, and remove it with the \
                  bucket's own client, or {}",
                 layout::statement(&self.source, *n),

@@ -43,7 +43,7 @@ pub fn decode_beat(
     let unbelieved = |key: &VerifyingKey| {
         let may =
             |source: &SourceId| Role::ALL.iter().any(|role| trust.believes(key, source, *role));
-        beat.jobs.iter().map(|job| &job.source).find(|source| !may(source)).cloned()
+        beat.sources().find(|source| !may(source)).cloned()
     };
     if let Some(key) = keys.iter().find(|key| unbelieved(key).is_none()) {
         let key = key.clone();
@@ -83,6 +83,7 @@ mod tests {
             started: Timestamp::UNIX_EPOCH,
             next_seconds: 300,
             jobs: sources.iter().map(job).collect(),
+            findings: None,
         }
     }
 

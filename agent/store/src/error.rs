@@ -284,7 +284,7 @@ pub enum FormatError {
         role: Role,
     },
     /// Signed, but not usable.
-    #[error("the manifest is not usable")]
+    #[error("it is signed, and cannot be used")]
     Manifest(#[from] ManifestError),
     /// Not our repository.
     #[error("the repository's marker does not fit")]

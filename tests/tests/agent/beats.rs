@@ -116,6 +116,7 @@ fn a_host_that_falls_silent_is_late_by_whoever_watches() {
     let shop = Shop::open(NEVER);
     let site = &shop.site;
     assert_eq!(codes(&watched(site, 3)), ["no_beats"]);
+    let _ = site.json(0, &["backup", "shop"]);
     let agent = Agent::start(site);
     until("a beat", || !beaten(site).is_null());
     let fine = watched(site, 0);
@@ -139,10 +140,136 @@ fn a_host_that_falls_silent_is_late_by_whoever_watches() {
     let by = late["amiss"][0]["late_seconds"].as_i64().expect("seconds");
     assert!((14 * 60..19 * 60).contains(&by), "{late}");
     assert_eq!(codes(&watched_at(site, 3, "+8m", &["--max-age", "5m"])), ["host_late"]);
+    let _ = watched_at(site, 0, "+20m", &["--max-age", "1d"]);
     // A clock that is far ahead, there or here, makes nothing new.
     assert_eq!(codes(&watched_at(site, 3, "-1h", &[])), ["host_clock"]);
     let name = host["host"].as_str().expect("a name");
     let _ = watched_at(site, 0, "+20m", &["--ignore", name]);
+    let text = site.drctl(&["watch", "--ignore", name]).ended(0).out;
+    assert!(text.contains("--ignore leaves out every host"), "{text}");
+}
+
+/// What the last beat of the host tells of the shop's findings: codes.
+fn findings(found: &Value) -> Vec<&str> {
+    let sources = found["hosts"][0]["agents"][0]["findings"]["sources"].as_array().expect("a look");
+    let codes = sources.iter().flat_map(|one| one["codes"].as_array().expect("codes"));
+    codes.map(|code| code.as_str().expect("a code")).collect()
+}
+
+#[test]
+fn what_status_finds_on_a_host_is_told_by_whoever_watches() {
+    let shop = Shop::open(NEVER);
+    let site = &shop.site;
+    let looked = |before: &Value| {
+        until("a beat", || !beaten(site).is_null());
+        until("a look", || site.json(0, &["jobs"])["looked"] != *before);
+        site.json(0, &["jobs"])["looked"].clone()
+    };
+    let agent = Agent::start(site);
+    let first = looked(&Value::Null);
+    one_more(site);
+    let found = watched(site, 3);
+    assert_eq!((codes(&found), findings(&found)), (vec!["findings"], vec!["no_good_backup"]));
+    let one = &found["amiss"][0];
+    assert_eq!((&one["source"], &one["job"]), (&"shop".into(), &Value::Null), "{found}");
+    let text = one["text"].as_str().expect("a text");
+    assert!(text.contains("1 BREACHED (no_good_backup): see `drctl status` there"), "{text}");
+    let _ = site.json(0, &["run", "shop"]);
+    let second = looked(&first);
+    one_more(site);
+    let found = watched(site, 0);
+    assert!(findings(&found).is_empty(), "{found}");
+    // Somebody deletes the backup: nobody of the jobs fails.
+    let backup = site.json(0, &["list"])["backups"][0]["backup"].as_str().expect("one").to_owned();
+    fs::remove_dir_all(site.path(&format!("repository/s/shop/b/{backup}"))).expect("removed");
+    let _ = agent.stop().ended(0);
+    let agent = Agent::start(site);
+    let _ = looked(&second);
+    one_more(site);
+    let found = watched(site, 3);
+    assert_eq!(codes(&found), ["findings"], "{found}");
+    assert!(findings(&found).contains(&"object_gone"), "{found}");
+    let _ = agent.stop().ended(0);
+}
+
+#[test]
+fn no_number_of_objects_hides_the_last_beat_and_no_signed_one_ends_the_numbers() {
+    let shop = Shop::open(NEVER);
+    let site = &shop.site;
+    let (beat, key) = (beaten_once(&shop), site.signing_key());
+    put(site, &Beat { seq: 60, ..beat.clone() }, &key);
+    fs::remove_file(place(site, 1)).expect("removed");
+    let junk = |numbers: std::ops::Range<u64>| {
+        for seq in numbers {
+            fs::write(place(site, seq), "no beat").expect("written");
+        }
+    };
+    let told = |count: std::ops::Range<u64>, last: u64| {
+        let found = watched(site, 3);
+        assert_eq!(codes(&found), ["beat_refused"], "{found}");
+        let host = &found["hosts"][0];
+        assert_eq!(host["agents"][0]["seq"], last, "{found}");
+        assert!(count.contains(&host["refused"].as_u64().expect("a count")), "{found}");
+        found["amiss"][0]["text"].as_str().expect("a text").to_owned()
+    };
+    junk(1_000_000..1_000_040);
+    assert!(told(40..41, 60).contains("40 objects among the beats of"));
+    // More than are read from the newest down.
+    junk(1_000_040..1_001_200);
+    let _ = told(1_024..1_201, 60);
+    // The agent goes on behind its own.
+    let again = || {
+        let agent = Agent::start(site);
+        until("a beat", || !beaten(site).is_null());
+        let _ = agent.stop().ended(0);
+    };
+    again();
+    let _ = told(1_024..1_201, 61);
+    // Nor does a pile of older ones keep it from being found.
+    for seq in 2..60 {
+        put(site, &Beat { seq, ..beat.clone() }, &key);
+    }
+    let _ = told(1_024..1_201, 61);
+    let numbers = numbers(site).into_iter().filter(|seq| *seq >= 1_000_000);
+    numbers.for_each(|seq| fs::remove_file(place(site, seq)).expect("removed"));
+    // A trusted key signs the last number of all, and one that may be reached in a century.
+    for seq in [9_999_999_999, 5_000_000_000] {
+        put(site, &Beat { seq, ..beat.clone() }, &key);
+    }
+    assert!(told(2..3, 61).contains("no agent can have come to its number"));
+    again();
+    let _ = told(2..3, 62);
+}
+
+#[test]
+fn folders_that_others_make_are_counted_and_not_listed() {
+    let shop = Shop::open(NEVER);
+    let site = &shop.site;
+    let _ = beaten_once(&shop);
+    let _ = watched(site, 0);
+    for n in 0..30 {
+        for name in [format!("a{n}"), format!("Not_A_Host_{n}")] {
+            let folder = site.path(&format!("repository/beat/{name}"));
+            fs::create_dir_all(&folder).expect("a folder");
+            fs::write(folder.join("0000000001.json"), "no beat").expect("written");
+        }
+    }
+    let found = watched(site, 3);
+    let count = |code: &str| codes(&found).iter().filter(|one| **one == code).count();
+    let counts = ["host_unknown", "beat_refused", "foreign"].map(count);
+    assert_eq!(counts, [20, 20, 2], "{found}");
+    let texts = found["amiss"].to_string();
+    assert!(texts.contains("10 more folders below beat/ hold no beat that counts"), "{texts}");
+    assert!(texts.contains("30 folders, such as beat/Not_A_Host_"), "{texts}");
+    assert_eq!(found["hosts"].as_array().map(Vec::len), Some(21), "{found}");
+    // Whoever was named is told.
+    let found = watched_at(site, 3, "+0s", &["--expect", "a29", "--expect", "b1"]);
+    let named: Vec<&Value> = found["hosts"].as_array().expect("hosts").iter().collect();
+    let of = |name: &str| named.iter().find(|host| host["host"] == name).copied().cloned();
+    assert!(of("a29").is_some() && of("b1").is_some(), "{found}");
+    let amiss = found["amiss"].as_array().expect("a list").iter();
+    let amiss: Vec<&Value> = amiss.filter(|one| one["host"] == "b1").collect();
+    assert_eq!((amiss.len(), &amiss[0]["code"]), (1, &"host_never".into()), "{found}");
 }
 
 #[test]
@@ -150,6 +277,7 @@ fn no_beat_that_is_altered_copied_or_a_strangers_makes_a_host_look_alive() {
     let shop = Shop::open(NEVER);
     let site = &shop.site;
     let (beat, key) = (beaten_once(&shop), site.signing_key());
+    assert_eq!(beat.findings, None, "it has not looked yet");
     // It fell silent an hour ago.
     let hour_ago = Timestamp::now().saturating_sub(SignedDuration::from_hours(1)).expect("a time");
     let silent = Beat { written: hour_ago, ..beat };
@@ -251,8 +379,10 @@ fn a_beat_that_cannot_be_written_is_told_until_one_is() {
     let site = &shop.site;
     let person = Person::new();
     person.channel(site, "dba");
+    let _ = site.json(0, &["backup", "shop"]);
     let agent = Agent::start(site);
     until("a beat", || !beaten(site).is_null());
+    let _ = site.json(0, &["status", "--check"]);
     let (there, away) = (site.path("repository/beat"), site.path("away"));
     fs::rename(&there, &away).expect("moved");
     fs::write(&there, "in the way").expect("written");
@@ -260,10 +390,18 @@ fn a_beat_that_cannot_be_written_is_told_until_one_is() {
     agent.says("the beat of this host was not written");
     let notice = person.hears("beat_failed", &["begun"]);
     assert!(notice["text"].as_str().expect("a text").contains("drctl watch"), "{notice}");
+    let status = site.json(3, &["status", "--check"]);
+    assert!(status["agent"]["beat_failed"].is_string(), "{status}");
+    for verb in ["status", "jobs"] {
+        let text = site.drctl(&[verb]).ended(0).out;
+        assert!(text.contains("the beat of this host cannot be written"), "{verb}: {text}");
+    }
     fs::remove_file(&there).expect("removed");
     fs::rename(&away, &there).expect("moved back");
     one_more(site);
     let _ = person.hears("beat_failed", &["begun", "recovered"]);
+    let status = site.json(0, &["status", "--check"]);
+    assert!(status["agent"]["beat_failed"].is_null(), "{status}");
 }
 
 #[test]
@@ -298,6 +436,7 @@ fn as_one_who_may(site: &Site, minio: &Minio, name: &str, actions: &[&str]) {
 /// A shop in a bucket.
 fn in_bucket(minio: &Minio, bucket: &str) -> Shop {
     let (site, server) = (Site::empty(), Postgres::start());
+    server.psql("postgres", "create table orders as select g from generate_series(1, 1000) g");
     site.init_s3(&server, (minio, &minio.endpoint()), &format!("s3://{bucket}/below"), &[]);
     let shop = Shop { site, server };
     let policy = format!("schedule = \"{NEVER}\"\n\n[retention]\nlast = 3\n");
@@ -323,6 +462,7 @@ fn a_host_that_may_not_delete_beats_all_the_same_and_whoever_may_only_read_watch
         }
         let shop = in_bucket(&minio, bucket);
         let site = &shop.site;
+        let _ = site.json(0, &["backup", "shop"]);
         as_one_who_may(site, &minio, "writer", &[&READS[..], &["s3:PutObject"]].concat());
         let agent = Agent::start(site);
         until("a beat", || !beaten(site).is_null());

@@ -270,7 +270,7 @@ fn a_strangers_far_number_freezes_nothing_and_ends_no_numbers() {
     assert_eq!(going(&plan(&shop)), [ids[1].clone()]);
     let status = shop.site.json(3, &["status", "--check"]);
     assert!(
-        status.to_string().contains("no trusted key signed lies at s/shop/k/999999.json"),
+        status.to_string().contains("an object that does not count lies at s/shop/k/999999.json"),
         "{status}"
     );
     let holds = shop.site.json(3, &["holds", "shop"]);

@@ -234,8 +234,6 @@ fn run_everything(seen: &mut Seen) {
     see(3, &["watch"]);
     let agent = Agent::start(&site);
     see(0, &["jobs"]);
-    until("a beat", || !site.json(0, &["jobs"])["beaten"].is_null());
-    see(0, &["watch"]);
     drop(agent);
     site.append("\n[notify.true]\nkind = \"command\"\ncommand = [\"/usr/bin/true\"]\n");
     see(0, &["notify", "test"]);
@@ -286,6 +284,14 @@ fn damage(site: &Site, server: &Postgres, see: &mut impl FnMut(i32, &[&str]) -> 
     server.psql("shop", "TRUNCATE orders");
     let suspect = see(3, &["backup", "shop"]);
     see(0, &["status"]);
+    let agent = Agent::start(site);
+    let told = |of: &str| site.json(0, &["jobs"])[of].clone();
+    until("a look and a beat", || !told("looked").is_null() && !told("beaten").is_null());
+    let before = told("beaten");
+    let _ = site.json(0, &["reload"]);
+    until("a beat with what it found", || told("beaten") != before);
+    see(3, &["watch"]);
+    drop(agent);
     let id = suspect["backup"]["backup"].as_str().expect("an identifier").to_owned();
     see(0, &["restore", "shop", "--latest", "--to-files", "g", "--plan"]);
     see(0, &["restore", "shop", "--latest", "--to-files", "g"]);

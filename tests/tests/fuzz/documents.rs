@@ -1,9 +1,10 @@
 //! Good documents, to be spoilt, and the keys to them.
 
 use drctl_model::{
-    BackupId, BackupKind, Child, ClusterNeeds, Content, DatabaseFacts, DatabaseNeeds, Digest,
-    Dumped, Engine, Extension, Facts, Header, LocaleProvider, Manifest, Named, PageRef,
-    RepositoryId, Segment, SourceId, Stream, StreamFacts, StreamId, TableFile, TableRows,
+    BackupId, BackupKind, Beat, BeatAmiss, BeatFindings, BeatJob, BeatOutcome, BeatRun, BeatState,
+    Child, ClusterNeeds, Content, DatabaseFacts, DatabaseNeeds, Digest, Dumped, Engine, Extension,
+    Facts, Header, LocaleProvider, Manifest, Named, PageRef, RepositoryId, Segment, SourceId,
+    Stream, StreamFacts, StreamId, TableFile, TableRows,
 };
 use drctl_store::{
     Identities, Recipients, SigningKey, Trust, digest, new_identity, seal_bytes, seal_facts,
@@ -52,6 +53,36 @@ pub(crate) fn source() -> SourceId {
 
 pub(crate) fn backup() -> BackupId {
     BackupId::new("2026-03-01T00:00:00Z".parse().expect("a time"), 7)
+}
+
+/// A beat with everything that one can tell.
+pub(crate) fn beat() -> Beat {
+    let at = "2026-03-01T00:00:00Z".parse().expect("a time");
+    let job = BeatJob {
+        source: source(),
+        kind: "backup".to_owned(),
+        state: BeatState::Running,
+        since: Some(at),
+        due: Some(at),
+        next: None,
+        last: Some(BeatRun { ended: at, outcome: BeatOutcome::Failed }),
+    };
+    let codes = vec!["damaged".to_owned()];
+    let amiss = BeatAmiss { source: source(), breached: 1, attention: 2, codes };
+    let (host, sources) = (vec!["alert_path".to_owned()], vec![amiss]);
+    Beat {
+        header: Header::new([]),
+        repository: RepositoryId::new(7),
+        host: "db1".to_owned(),
+        agent: "0123456789abcdef".to_owned(),
+        seq: 7,
+        written: at,
+        version: "0.1.0".to_owned(),
+        started: at,
+        next_seconds: 300,
+        jobs: vec![job.clone(), BeatJob { kind: "prune".to_owned(), ..job }],
+        findings: Some(BeatFindings { looked: at, host, sources }),
+    }
 }
 
 fn needs() -> ClusterNeeds {

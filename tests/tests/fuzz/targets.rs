@@ -3,19 +3,21 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use drctl_model::{
-    DrillId, Facts, IndexPlace, Lineage, LogAt, LogPlace, Lsn, Manifest, ManifestError, Marker,
-    MarkerError, PageRef, RepositoryId, Stream, Timeline,
+    Beat, DrillId, Facts, IndexPlace, Lineage, LogAt, LogPlace, Lsn, Manifest, ManifestError,
+    Marker, MarkerError, PageRef, RepositoryId, Stream, Timeline,
 };
+use drctl_policies::watch::{Heard, judge};
 use drctl_store::{
-    FormatError, MAX_ENVELOPE_BYTES, SealError, Sealer, decode_manifest, decode_marker, digest,
-    encode_manifest, encode_marker, layout, layout::Kind, open_bytes, open_facts, open_segment,
-    read_page,
+    FormatError, MAX_ENVELOPE_BYTES, SealError, Sealer, decode_beat, decode_manifest,
+    decode_marker, digest, encode_manifest, encode_marker, host_id, layout, layout::Kind,
+    open_bytes, open_facts, open_segment, read_page,
 };
 use drctl_tests::damage::unproven_manifest;
+use drctl_tests::envelope::{BEAT, sealed};
 use object_store::path::Path;
 use serde_json::Value;
 
-use crate::documents::{Keys, backup, facts, long_stream, manifest, page, segment, source};
+use crate::documents::{Keys, backup, beat, facts, long_stream, manifest, page, segment, source};
 use crate::{Target, alone};
 
 /// The most plain bytes that the sealed documents may claim.
@@ -177,6 +179,33 @@ fn a_signed_manifest_is_used_only_when_it_fits() {
                     use_pages(stream);
                 }
                 use_manifest(manifest);
+            }
+            format_outcome(&done)
+        },
+    );
+}
+
+#[test]
+fn a_signed_beat_is_judged_only_when_it_fits() {
+    let alone = alone();
+    let keys = Keys::new();
+    let good = beat();
+    let mut newer = good.clone();
+    newer.header.features.push("tides".to_owned());
+    let seeds = [good.clone(), newer, Beat { findings: None, ..good.clone() }]
+        .map(|beat| serde_json::to_vec(&beat).expect("JSON"))
+        .into();
+    let reach = ["accepted", "no JSON of a beat", "unknown feature", "inconsistent"];
+    let (id, host) = (RepositoryId::new(7), host_id("db1"));
+    Target { _alone: alone, name: "signed beat", seeds, heap: 0, reach: &reach }.fuzz(
+        |input, _| {
+            let envelope = sealed(BEAT, input, &keys.signing);
+            let done = decode_beat(&envelope, &keys.trust, &id, (&host, 7));
+            if let Ok((beat, _)) = &done {
+                assert!(beat.seq == 7 && beat.host == "db1" && beat.repository == id, "{beat:?}");
+                assert!((1..=604_800).contains(&beat.next_seconds), "{beat:?}");
+                let heard = Heard { beat: beat.clone(), signer: String::new(), stored: None };
+                let _ = (judge(&heard, good.written, None), beat.stands_for(&good, true));
             }
             format_outcome(&done)
         },
