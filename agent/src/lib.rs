@@ -10,6 +10,8 @@ pub mod transfer;
 
 pub mod repository;
 
+pub mod audit;
+
 pub mod jobs;
 
 pub mod log;

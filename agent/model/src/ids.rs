@@ -332,10 +332,39 @@ impl FromStr for RepositoryId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        if text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        if is_128_bits(text) {
             return Ok(RepositoryId(text.to_owned()));
         }
         Err(IdError::new("repository id", text, "32 lower-case hexadecimal digits"))
+    }
+}
+
+fn is_128_bits(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// An audit log of a host, from its first entry on.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct AuditLogId(String);
+text_id!(AuditLogId);
+
+impl AuditLogId {
+    /// The identifier made of 128 random bits.
+    #[must_use]
+    pub fn new(random: u128) -> Self {
+        AuditLogId(format!("{random:032x}"))
+    }
+}
+
+impl FromStr for AuditLogId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        match is_128_bits(text) {
+            true => Ok(AuditLogId(text.to_owned())),
+            false => Err(IdError::new("audit log id", text, "32 lower-case hexadecimal digits")),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! No IO, no async, no reads of a clock: a function that needs the time takes it as an argument.
 
 mod acceptance;
+mod audit;
 mod beat;
 mod chain;
 mod classified;
@@ -44,6 +45,10 @@ mod wal_notes;
 mod wal_place;
 
 pub use acceptance::Acceptance;
+pub use audit::{
+    AUDIT_VERSION, AuditActor, AuditBatch, AuditEntry, AuditOutcome, MAX_AUDIT_ENTRIES,
+    MAX_AUDIT_LINE, MAX_AUDIT_SEQ, MAX_AUDIT_SHIFT, NO_ENTRY,
+};
 pub use beat::{
     Beat, BeatAmiss, BeatFindings, BeatJob, BeatOutcome, BeatRun, BeatState, HostId, MAX_BEAT,
     MAX_CODES,
@@ -68,7 +73,7 @@ pub use history::{Ancestor, MAX_HISTORY_BYTES, TimelineHistory};
 pub use holds::Holds;
 pub(crate) use ids::is_line;
 pub use ids::{
-    BackupId, DrillId, IdError, NoteName, RepositoryId, SourceId, StreamId, printable,
+    AuditLogId, BackupId, DrillId, IdError, NoteName, RepositoryId, SourceId, StreamId, printable,
     printable_json, seen, shown, total,
 };
 pub use job::{

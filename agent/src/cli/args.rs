@@ -1,4 +1,5 @@
 mod agent;
+mod audit;
 mod notify;
 mod policy;
 mod restore;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 pub(super) use agent::{AgentVerb, JobArgs, SomeJobs};
+pub(super) use audit::AuditVerb;
 pub(super) use notify::NotifyVerb;
 pub(super) use policy::{PolicyVerb, SimulateArgs};
 pub(super) use restore::RestoreArgs;
@@ -157,6 +159,12 @@ pub enum Verb {
         /// What to do.
         #[command(subcommand)]
         verb: NotifyVerb,
+    },
+    /// Show what was done on this host and by whom, and check that nobody changed the log of it.
+    Audit {
+        /// What to do.
+        #[command(subcommand)]
+        verb: AuditVerb,
     },
     /// Rebuild or check the catalog, the local cache of what the bucket holds.
     Catalog {

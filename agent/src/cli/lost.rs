@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use super::heard::while_heard;
 use super::screen::{Screen, TEXT_SHOWN};
+use crate::audit::{Act, Logged};
 use crate::health::note_lost_log;
 use crate::host::{AgentError, Exit, Failure, Setup};
 use crate::repository::Repository;
@@ -152,7 +153,12 @@ pub(super) async fn forget(
     let gone: BTreeSet<BackupId> = known.chain(named).filter(is_lost).collect();
     let met = lost.iter().filter_map(|one| behind(&one.key)).collect();
     let keys = lost.iter().map(|one| one.key.clone()).collect();
-    catalog.forget_lost(&source, keys, gone.into_iter().collect(), met).await?;
+    let act = Act::new("catalog forget").of(source.as_str()).with("yes", &digest);
+    let logged = Logged::begin(setup, act);
+    let done = catalog.forget_lost(&source, keys, gone.into_iter().collect(), met).await;
+    let done = done.map_err(anyhow::Error::from);
+    logged.end(&done, |_, _| {});
+    done?;
     answer(true, format!("these are not reported any more:{all}"));
     Ok(Exit::Success)
 }

@@ -3,6 +3,8 @@
 mod accept;
 mod agent;
 mod args;
+mod audit;
+mod audited;
 mod backups;
 mod check;
 mod check_beside;
@@ -246,15 +248,21 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
 
 async fn dispatch(cli: Cli, screen: Screen, stop: &Stop) -> Result<Exit> {
     let Some(asked) = asked(&cli.verb) else {
-        return Box::pin(execute(&cli, None, screen, stop)).await;
+        if !audited::is_on_record(&cli.verb) {
+            return Box::pin(execute(&cli, None, screen, stop)).await;
+        }
+        let setup = Setup::load(&cli.config)?;
+        let work = execute(&cli, Some(setup.clone()), screen, stop);
+        return audited::audited(&cli.verb, &setup, Box::pin(work)).await;
     };
     let setup = Setup::load(&cli.config)?;
     let patience = match asked {
         Asked::Short => setup.patience(),
         Asked::Data => setup.patience_with_data(),
     };
-    let work = Box::pin(execute(&cli, Some(setup.clone()), screen, stop));
-    heard_within(&setup, patience, work).await
+    let work = execute(&cli, Some(setup.clone()), screen, stop);
+    let work = Box::pin(heard_within(&setup, patience, Box::pin(work)));
+    audited::audited(&cli.verb, &setup, work).await
 }
 
 /// What a command asks the bucket for that may be ended anywhere.
@@ -270,13 +278,10 @@ enum Asked {
 /// a bucket that is silent for a while.
 fn asked(verb: &Verb) -> Option<Asked> {
     match verb {
-        Verb::Show(_) | Verb::Doctor { .. } | Verb::Timeline { .. } | Verb::Catalog { .. } => {
-            Some(Asked::Short)
-        }
-        Verb::Accept { .. } | Verb::Say(_) | Verb::Policy { .. } | Verb::Watch(_) => {
-            Some(Asked::Short)
-        }
-        Verb::Keys { verb: KeysVerb::Test { .. } } => Some(Asked::Short),
+        Verb::Show(_) | Verb::Doctor { .. } | Verb::Timeline { .. } => Some(Asked::Short),
+        Verb::Catalog { .. } | Verb::Accept { .. } | Verb::Say(_) => Some(Asked::Short),
+        Verb::Policy { .. } | Verb::Watch(_) => Some(Asked::Short),
+        Verb::Keys { verb: KeysVerb::Test { .. } } | Verb::Audit { .. } => Some(Asked::Short),
         Verb::Restore(args) => args.plan.then_some(Asked::Short),
         Verb::Prune(args) => args.yes.is_none().then_some(Asked::Short),
         Verb::When(_) | Verb::TakeOver(_) | Verb::Stanza { .. } => Some(Asked::Data),
@@ -334,6 +339,7 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
         Verb::Prune(args) => {
             Box::pin(prune::prune(screen, &setup()?.for_prune(), args, stop)).await
         }
+        Verb::Audit { verb } => Box::pin(audit::audit(screen, &setup()?, verb)).await,
         Verb::Notify { verb } => Box::pin(notify::notify(screen, &setup()?, verb)).await,
         Verb::Say(verb) => Box::pin(statements::say(screen, &setup()?, verb)).await,
         Verb::Agent => Box::pin(agent::agent(setup()?, stop)).await,

@@ -13,8 +13,10 @@ use drctl_policies::SecretRef;
 use serde_json::{Value, json};
 
 use super::args::RestoreArgs;
+use super::audited::restore_act;
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, alarms_json, alarms_text, count, line, table};
+use crate::audit::Logged;
 use crate::host::figures::{bytes, number, span};
 use crate::host::{AgentError, Exit, Meter, Setup, Stop, private, read_secret};
 use crate::jobs::{Amiss, run};
@@ -65,7 +67,10 @@ pub(super) async fn as_job<T>(
         return work.await;
     }
     let kind = if args.drill { JobKind::Drill } else { JobKind::Restore };
-    run(setup, (kind, vec![source]), work, amiss).await
+    let logged = Logged::begin(setup, restore_act(args));
+    let done = run(setup, (kind, vec![source]), work, amiss).await;
+    logged.end(&done, |_, _| {});
+    done
 }
 
 /// What is on record where statements failed.

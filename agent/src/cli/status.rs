@@ -6,11 +6,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::agent::{agent_notes, ask_of};
+use super::audit::{standing_json, standing_text};
 use super::discover::name;
 use super::lost::lost_json;
 use super::progress::Progress;
 use super::screen::{Screen, alarms_json, line, table};
 use super::state::known_catalog;
+use crate::audit::standing;
 use crate::daemon::control::Request;
 use crate::daemon::is_running;
 use crate::health::{Bad, Health, Judged, LogStatus, SourceStatus, discover, status as look};
@@ -57,8 +59,9 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
     let agent = agent(setup).await;
     let unprotected = unprotected(setup).await;
     let in_vain = waits_in_vain(&judged, agent.as_ref(), is_running(setup));
+    let logged = standing(setup);
     let object = json!({
-        "agent": agent, "agent_missing": in_vain.is_some(),
+        "audit": standing_json(&logged), "agent": agent, "agent_missing": in_vain.is_some(),
         "sources": judged.iter().map(entry).collect::<Vec<_>>(),
         "unprotected": unprotected, "notifications": silent.iter().map(silent_json).collect::<Vec<_>>(),
     });
@@ -70,10 +73,14 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
         for one in &silent {
             let _ = write!(text, "\n{}", line(&one.text()));
         }
+        if let Some(said) = standing_text(&logged) {
+            let _ = write!(text, "\n{said}");
+        }
         text
     });
     let fails = agent.as_ref().is_some_and(|agent| agent["beat_failed"].is_string());
-    let of_host = (fails || !silent.is_empty()).then_some(Health::Attention);
+    let is_amiss = fails || !silent.is_empty() || logged.problem.is_some();
+    let of_host = is_amiss.then_some(Health::Attention);
     let of_sources = judged.iter().map(|(_, findings)| health(findings));
     let worst = of_sources.chain(of_host).max();
     Ok(match worst {

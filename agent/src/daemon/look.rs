@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Told;
 use super::threads::spawn;
+use crate::audit::ship_soon;
 use crate::health::{SourceStatus, discover, status};
 use crate::host::Setup;
 use crate::notify::{Unanswered, unanswered};
@@ -156,7 +157,9 @@ async fn look(setup: &Setup) -> Result<(Vec<SourceStatus>, Vec<Unanswered>, usiz
     };
     let found = discover(Some(setup)).await;
     let unprotected = found.servers.iter().filter(|one| one.is_unprotected()).count();
-    Ok((status(setup, &catalog).await?, unanswered(setup, &catalog).await, unprotected))
+    let sources = status(setup, &catalog).await?;
+    ship_soon(setup).await;
+    Ok((sources, unanswered(setup, &catalog).await, unprotected))
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ use self::metrics::Metrics;
 use self::single::Single;
 use self::telling::Telling;
 use self::work::{Ended, Running};
+use crate::audit::{Act, Log, Logged, as_agent};
 use crate::health::Health;
 use crate::host::{Setup, Stop};
 
@@ -64,7 +65,7 @@ struct Agent {
     asked: Receiver<Asked>,
     /// When the service manager next wants to hear of us.
     alive: Option<Interval>,
-    _listening: Server,
+    listening: Server,
     _single: Single,
 }
 
@@ -93,7 +94,9 @@ enum Heard {
 /// [`AgentError::SecondAgent`](crate::host::AgentError::SecondAgent); a place of its own that it cannot use;
 /// the clock's. What fails in a job ends the job, and never the agent.
 pub async fn run(setup: Setup, stop: &Stop, mut reload: Receiver<()>) -> Result<()> {
+    as_agent();
     let mut agent = Agent::begin(setup).await?;
+    let logged = Logged::begin(&agent.setup, Act::new("agent"));
     agent.handle(Event::Tick);
     systemd::ready();
     tracing::info!(sources = agent.setup.config.sources.len(), "the agent is ready");
@@ -116,7 +119,11 @@ pub async fn run(setup: Setup, stop: &Stop, mut reload: Receiver<()>) -> Result<
             }
             Heard::Reload => drop(agent.reload()),
             Heard::Alive => systemd::alive(),
-            Heard::Stop => return agent.end().await,
+            Heard::Stop => {
+                let ended = agent.end().await;
+                logged.end(&ended, |(), _| {});
+                return ended;
+            }
         }
     }
 }
@@ -138,7 +145,7 @@ impl Agent {
         let (tell, told) = mpsc::unbounded_channel();
         let (ask, asked) = mpsc::channel(16);
         let group = setup.config.agent.socket_group.clone();
-        let listening = Server::listen(&setup.agent_socket(), group, ask)?;
+        let listening = Server::listen(&setup.agent_socket(), group, (ask, Log::of(&setup)))?;
         let specs = specs::specs(&setup.config, &setup.host());
         let past = past::past(&setup, specs.keys()).await;
         let since = setup.clock.now();
@@ -163,7 +170,7 @@ impl Agent {
             alive,
             since,
             setup,
-            _listening: listening,
+            listening,
             _single: single,
         })
     }
@@ -299,6 +306,9 @@ impl Agent {
                 let (specs, at_once) =
                     (specs::specs(&new.config, &new.host()), new.config.agent.jobs_at_once);
                 self.telling.reloaded(&self.setup, &new);
+                let log = Log::of(&new);
+                log.note_configuration();
+                self.listening.logs_into(log);
                 let moved = self.setup.config.agent.metrics != new.config.agent.metrics;
                 self.beats.reloaded(&new);
                 self.setup = new;

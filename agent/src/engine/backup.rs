@@ -4,6 +4,7 @@ use anyhow::Result;
 use drctl_model::{Checked, FindingCode};
 use drctl_policies::Source;
 
+use crate::audit::{Act, Logged};
 use crate::backup::{BackedUp, Order, RequestedKind};
 use crate::host::{Meter, Setup, Stop};
 use crate::jobs::open_job::OpenJob;
@@ -33,8 +34,10 @@ pub async fn backup(
     let (id, source) = setup.source(name)?;
     super::of(source).can_be(requested)?;
     let _lock = cache::lock(setup, id)?;
+    let logged = Logged::begin(setup, Act::new("backup").of(id.as_str()));
     let job = OpenJob::begin(setup, id).await;
     let done = attempt(setup, (&job, source), requested, meter, stop).await;
+    logged.end(&done, |done, act| act.put("backup", done.summary.backup.as_str()));
     match &done {
         Ok(done) => {
             job.done();

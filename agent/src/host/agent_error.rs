@@ -19,7 +19,7 @@ pub enum AgentError {
     #[error("there is no configuration at {}", .0.display())]
     NoConfiguration(PathBuf),
     /// A configuration that cannot be used.
-    #[error("{}", wrong(.0))]
+    #[error("{}", hints::wrong(.0))]
     Configuration(Vec<Diagnostic>),
     /// A secret that the configuration names cannot be had.
     #[error("{what} cannot be read from {from}: {why}")]
@@ -72,6 +72,12 @@ pub enum AgentError {
     /// The agent does not do what it was asked, and why.
     #[error("the agent refused: {0}")]
     AgentRefused(String),
+    /// What has to be in the audit log cannot be written into it, and why.
+    #[error("it cannot be written into the audit log: {0}")]
+    NotLogged(String),
+    /// The audit log of this host was changed, and how.
+    #[error("{0}")]
+    AuditBroken(String),
     /// Nothing in the bucket satisfies what was asked for.
     #[error("{0}")]
     NoBackup(String),
@@ -239,15 +245,6 @@ pub enum AgentError {
     Interrupted,
 }
 
-fn wrong(diagnostics: &[Diagnostic]) -> String {
-    let many = match diagnostics.len() {
-        1 => "an error".to_owned(),
-        many => format!("{many} errors"),
-    };
-    let lines: String = diagnostics.iter().map(|d| format!("\n  {d}")).collect();
-    format!("the configuration has {many}{lines}")
-}
-
 impl AgentError {
     fn classify(&self) -> (&'static str, Class) {
         match self {
@@ -262,6 +259,8 @@ impl AgentError {
             AgentError::SecondAgent(..) => ("agent_running", Class::Busy),
             AgentError::NoAgent(..) => ("no_agent", Class::Failure),
             AgentError::AgentRefused(_) => ("agent_refused", Class::Failure),
+            AgentError::NotLogged(_) => ("not_logged", Class::Failure),
+            AgentError::AuditBroken(_) => ("audit_broken", Class::Verification),
             AgentError::NoBackup(_) => ("no_backup", Class::NoTarget),
             AgentError::NotARepository { .. } => ("not_a_repository", Class::Storage),
             AgentError::OtherRepository { .. } => ("other_repository", Class::Storage),

@@ -1,7 +1,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use drctl_engines::Below;
@@ -67,6 +67,25 @@ pub(crate) fn share_file(path: &Path) -> io::Result<Option<File>> {
 /// How often a lock is tried that another process has, and how long in between: `status` has it for
 /// a moment while it looks.
 const TRIES: (u32, Duration) = (5, Duration::from_millis(20));
+
+/// Takes the lock that a file is which is open; waits up to `patience` for others, each of which has it for a
+/// moment.
+///
+/// # Errors
+/// [`ErrorKind::TimedOut`]; the file system's.
+pub(crate) fn wait_for(file: &File, patience: Duration) -> io::Result<()> {
+    let until = Instant::now() + patience;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(AGAIN),
+            Err(Errno::WOULDBLOCK) => return Err(ErrorKind::TimedOut.into()),
+            taken => return Ok(taken?),
+        }
+    }
+}
+
+/// How soon such a lock is tried again.
+const AGAIN: Duration = Duration::from_millis(2);
 
 /// Takes the lock that a file is, and notes this process in it; else tells what is known of the process that
 /// has it. Waits for no more than a moment.

@@ -31,6 +31,7 @@ pub use files::write_new;
 pub use limits::Limits;
 pub use locks::SourceLock;
 pub use meter::{Meter, Reading};
+pub(crate) use secrets::identity_was_read;
 pub use secrets::{read_optional, read_secret};
 pub(crate) use setup::CATALOG;
 pub use setup::{Setup, read_files};

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use drctl_policies::SecretRef;
@@ -7,6 +8,19 @@ use super::{AgentError, private, waited};
 
 /// The most bytes of a secret.
 const MAX_SECRET_BYTES: u64 = 64 << 10;
+
+/// Whether this process has read an identity: it can open backups with it.
+static IDENTITY_READ: AtomicBool = AtomicBool::new(false);
+
+/// Notes that an identity was read, if one was.
+pub(super) fn note_identity(read: bool) {
+    IDENTITY_READ.fetch_or(read, Ordering::Relaxed);
+}
+
+/// Whether an identity was read in this process.
+pub(crate) fn identity_was_read() -> bool {
+    IDENTITY_READ.load(Ordering::Relaxed)
+}
 
 /// Reads a secret from where the configuration says it is; a newline at its end is not part of it.
 ///

@@ -7,12 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use drctl_engines::Secret;
 use drctl_engines::pg::{PgServer, sweep};
-use drctl_model::{Clock, SourceId, SystemClock};
+use drctl_model::{Clock, Digest, SourceId, SystemClock};
 use drctl_policies::{Config, Server, Source, SourceFile, TrustedKey};
 use drctl_store::{
-    Bucket, Credentials, Identities, Location, Options, Pace, Recipients, Signer, SigningKey, Trust,
+    Bucket, Credentials, Identities, Location, Options, Pace, Recipients, Signer, SigningKey,
+    Trust, digest,
 };
 
+use super::secrets::note_identity;
 use super::{AgentError, Limits, private, read_optional, read_secret, waited};
 
 /// The catalog's name in the state directory.
@@ -31,6 +33,8 @@ pub struct Setup {
     pub(crate) prunes: bool,
     /// How fast bytes may go to the bucket and come from it.
     pub(crate) paces: Vec<Arc<Pace>>,
+    /// The digest of its files, where it was read from any.
+    pub(crate) files_sha256: Option<Digest>,
 }
 
 /// Reads the configuration's files.
@@ -76,8 +80,12 @@ impl Setup {
     pub fn load(path: &Path) -> Result<Self> {
         let (main, policies) = read_files(path)?;
         let config = drctl_policies::parse(&main, &policies).map_err(AgentError::Configuration)?;
+        let each = std::iter::once(&main).chain(&policies);
+        let each: Vec<_> = each.map(|file| digest(file.text.as_bytes()).to_string()).collect();
+        let files_sha256 = Some(digest(each.join("\n").as_bytes()));
         let (config, path) = (Arc::new(config), path.to_owned());
-        Ok(Setup { config, path, clock: Arc::new(SystemClock), prunes: false, paces: Vec::new() })
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        Ok(Setup { config, path, clock, prunes: false, paces: Vec::new(), files_sha256 })
     }
 
     /// Where drctl keeps files of its own on this host, and what each is.
@@ -316,6 +324,7 @@ impl Setup {
             (None, Some(reference)) => Some(read_secret("keys.identity", reference)?),
             (None, None) => None,
         };
+        note_identity(text.is_some());
         Ok(text.map(|text| Identities::parse(&text)).transpose()?)
     }
 

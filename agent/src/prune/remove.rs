@@ -6,6 +6,7 @@ use drctl_model::{JobKind, SourceId};
 use super::carry_out::{Pruned, carry_out};
 use super::plan as plan_of;
 use super::plan::PrunePlan;
+use crate::audit::{Act, Logged};
 use crate::host::locks::SourceLock;
 use crate::host::{AgentError, Setup, Stop};
 use crate::jobs::run;
@@ -30,7 +31,15 @@ pub async fn remove(
         let catalog = setup.catalog(&repository).await?;
         let plan = plan_of(setup, &repository, &catalog, source, Some(&lock)).await?;
         let done = match meant(&plan)? {
-            true => carry_out(setup, &repository, &catalog, &plan, stop).await?,
+            true => {
+                let going = plan.going();
+                let going: Vec<&str> =
+                    going.iter().map(|one| one.summary.backup.as_str()).collect();
+                let logged = Logged::must_begin(setup, act(&plan, going.len()), ("going", &going))?;
+                let done = carry_out(setup, &repository, &catalog, &plan, stop).await;
+                logged.end(&done, |done, act| put_done(act, done));
+                done?
+            }
             false => Pruned::default(),
         };
         Ok((plan, done))
@@ -42,6 +51,22 @@ pub async fn remove(
     run(setup, (JobKind::Prune, vec![source.clone()]), Box::pin(removing), amiss)
         .await
         .with_context(|| format!("remove what no policy keeps of {source}"))
+}
+
+/// A removal as the audit log has it: nothing goes that is not in there.
+fn act(plan: &PrunePlan, backups: usize) -> Act {
+    let act = Act::new("prune").of(plan.source.as_str()).with("plan", plan.digest());
+    act.with("backups", backups.to_string())
+}
+
+/// What came of it.
+fn put_done(act: &mut Act, done: &Pruned) {
+    act.put("gone", &done.gone.len().to_string());
+    act.put("objects", &done.objects.to_string());
+    act.put("left", &(done.left.len() + done.retained.len()).to_string());
+    if done.stopped {
+        act.put("code", "interrupted");
+    }
 }
 
 /// The same where nobody looks on: never what is much, which a person says by number. Nothing is left to do

@@ -161,6 +161,7 @@ fn setup(options: &InitOptions, config: Config) -> Setup {
         clock,
         prunes: false,
         paces: Vec::new(),
+        files_sha256: None,
     }
 }
 

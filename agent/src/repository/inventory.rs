@@ -171,6 +171,7 @@ impl Inventory {
         let kind = layout::classify(&state.key);
         match &kind {
             Kind::Marker
+            | Kind::Audit
             | Kind::Log(_)
             | Kind::Drill(_)
             | Kind::Acceptance(..)

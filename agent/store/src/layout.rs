@@ -1,8 +1,8 @@
 //! Where things lie in the bucket. Keys are derived from validated identifiers only.
 
 use drctl_model::{
-    BackupId, DrillId, HostId, IndexPlace, Lineage, LogAt, LogPart, LogPlace, MAX_BEAT,
-    MAX_STATEMENT, SourceId, StreamId,
+    AuditLogId, BackupId, DrillId, HostId, IndexPlace, Lineage, LogAt, LogPart, LogPlace,
+    MAX_AUDIT_SEQ, MAX_BEAT, MAX_STATEMENT, SourceId, StreamId,
 };
 use object_store::path::Path;
 
@@ -257,6 +257,33 @@ pub fn beat_at(key: &Path) -> Option<(HostId, u64)> {
     Some((host.parse().ok()?, numbered(file, 10, MAX_BEAT)?))
 }
 
+/// Where the audit logs of all hosts lie.
+#[must_use]
+pub fn audit_logs() -> Path {
+    Path::from("a")
+}
+
+/// Where one audit log lies.
+#[must_use]
+pub fn audit_log(log: &AuditLogId) -> Path {
+    Path::from(format!("a/{log}"))
+}
+
+/// The key of the entries of an audit log from `first` on: of fixed width, so that keys sort as the log
+/// runs.
+#[must_use]
+pub fn audit_batch(log: &AuditLogId, first: u64) -> Path {
+    Path::from(format!("a/{log}/{first:012}.json"))
+}
+
+/// Which entries of which audit log lie under `key`; nothing for any other object.
+#[must_use]
+pub fn audit_batch_at(key: &Path) -> Option<(AuditLogId, u64)> {
+    let parts: Vec<&str> = key.as_ref().split('/').collect();
+    let ["a", log, file] = parts.as_slice() else { return None };
+    Some((log.parse().ok()?, numbered(file, 12, MAX_AUDIT_SEQ)?))
+}
+
 /// The key of an object that only proves that we may write.
 #[must_use]
 pub fn probe(random: u128) -> Path {
@@ -282,6 +309,8 @@ pub enum Kind {
     Statement(SourceId),
     /// A sign of life of a host's agent.
     Beat(HostId),
+    /// Entries of a host's audit log.
+    Audit,
     /// The marker.
     Marker,
     /// Left by `doctor`.
@@ -298,6 +327,7 @@ pub fn classify(key: &Path) -> Kind {
         ["drctl-repo.json"] => Kind::Marker,
         ["probe", _] => Kind::Probe,
         ["beat", ..] => beat_at(key).map_or(Kind::Foreign, |(host, _)| Kind::Beat(host)),
+        ["a", ..] => audit_batch_at(key).map_or(Kind::Foreign, |_| Kind::Audit),
         ["s", _, "l", ..] => {
             let piece = piece_at(key).map(|(source, _)| source);
             let source = piece.or_else(|| log_index_at(key).map(|(source, _)| source));
@@ -410,6 +440,23 @@ mod tests {
         ] {
             let key = Path::from(format!("beat/{odd}"));
             assert_eq!((beat_at(&key), classify(&key)), (None, Kind::Foreign), "{key}");
+        }
+    }
+
+    #[test]
+    fn entries_of_an_audit_log_are_numbered_with_twelve_digits() {
+        let log = AuditLogId::new(7);
+        for first in [1, 1_000_000] {
+            let key = audit_batch(&log, first);
+            assert_eq!(audit_batch_at(&key), Some((log.clone(), first)), "{key}");
+            assert_eq!(classify(&key), Kind::Audit, "{key}");
+        }
+        let odd = ["a/x/000000000001.json", "a/000000000001.json", "a/b/c/000000000001.json"];
+        let numbers = ["000000000000", "1", "0000000000001", "+00000000001"];
+        let numbers = numbers.map(|number| format!("a/{log}/{number}.json"));
+        for odd in odd.map(str::to_owned).iter().chain(&numbers) {
+            let key = Path::from(odd.as_str());
+            assert_eq!((audit_batch_at(&key), classify(&key)), (None, Kind::Foreign), "{key}");
         }
     }
 

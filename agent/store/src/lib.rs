@@ -5,6 +5,7 @@
 mod acceptance;
 mod alarm;
 mod answers;
+mod audit;
 mod beat;
 mod bounded;
 mod bucket;
@@ -37,6 +38,7 @@ mod walk;
 
 pub use acceptance::{MAX_ACCEPTANCE_BYTES, decode_acceptance, encode_acceptance};
 pub use alarm::{Alarm, Odd};
+pub use audit::{MAX_AUDIT_BATCH_BYTES, decode_audit_batch, encode_audit_batch};
 pub use beat::{MAX_BEAT_BYTES, decode_beat, encode_beat, host_id};
 pub use bucket::{Bucket, Entry, Put};
 pub use drill::{MAX_DRILL_BYTES, decode_drill, encode_drill};

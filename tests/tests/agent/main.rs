@@ -1,5 +1,6 @@
 //! The agent, with the binary, real servers and real buckets: on time, once, and never in silence.
 
+mod audit;
 mod beats;
 mod channels;
 mod clock;

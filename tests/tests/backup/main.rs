@@ -2,6 +2,7 @@
 //! what must never happen, and what must always hold.
 
 mod attacked;
+mod audit;
 mod cancel;
 mod catalog;
 mod chained;

@@ -28,6 +28,7 @@ enum Begin {
 const RUN: &[(&str, Begin)] = &[
     ("README.md", Begin::Bare),
     ("docs/agent.md", Begin::Agent),
+    ("docs/audit.md", Begin::BackedUp),
     ("docs/backup.md", Begin::BackedUp),
     ("docs/configure.md", Begin::BackedUp),
     ("docs/install.md", Begin::Debian),
@@ -256,6 +257,7 @@ macro_rules! each_page {
 each_page! {
     the_readme_runs: "README.md";
     agent_runs: "docs/agent.md";
+    audit_runs: "docs/audit.md";
     backup_runs: "docs/backup.md";
     configure_runs: "docs/configure.md";
     install_runs: "docs/install.md";

@@ -262,6 +262,19 @@ fn run_everything(seen: &mut Seen) {
     see(0, &[&["--config", "c2/drctl.toml"], &init[..]].concat());
     see(0, &[&["--config", "c3/drctl.toml"], &init[..], &["--join", "--kit", "k3"]].concat());
     damage(&site, &server, &mut see);
+    logged(&site, &mut see);
+}
+
+/// The log of all that was done, and one that somebody has changed.
+fn logged(site: &Site, see: &mut impl FnMut(i32, &[&str]) -> Value) {
+    see(0, &["audit", "show"]);
+    see(0, &["audit", "ship"]);
+    see(0, &["audit", "verify", "--bucket"]);
+    let path = site.path("state/audit.log");
+    let text = fs::read_to_string(&path).expect("a log");
+    fs::write(&path, text.replacen("\"seq\":2,", "\"seq\":7,", 1)).expect("change it");
+    see(4, &["audit", "show"]);
+    see(4, &["audit", "verify"]);
 }
 
 /// The test message that an agent sends by each channel, and nobody acknowledges for long, until somebody

@@ -338,6 +338,25 @@ fn facts_from_a_key_holder_parse_or_say_why() {
     });
 }
 
+/// That the parts of a key make the same key.
+fn check_made_alike(key: &Path, kind: &Kind) {
+    match kind {
+        Kind::Audit => {
+            let (log, n) = layout::audit_batch_at(key).expect("a part of an audit log");
+            assert_eq!(&layout::audit_batch(&log, n), key);
+        }
+        Kind::Statement(source) => {
+            let (of, n) = layout::statement_at(key).expect("a statement");
+            assert_eq!((&layout::statement(&of, n), &of), (key, source));
+        }
+        Kind::Drill(source) => {
+            let (of, drill) = layout::drill_at(key).expect("a drill");
+            assert_eq!((&layout::drill(&of, &drill), &of), (key, source));
+        }
+        _ => {}
+    }
+}
+
 #[test]
 fn a_key_is_what_its_parts_say_or_foreign() {
     let alone = alone();
@@ -363,6 +382,7 @@ fn a_key_is_what_its_parts_say_or_foreign() {
         layout::log_floor(&source, &index.lineage, index.end),
         layout::statement(&source, 7),
         layout::beat(&"db1.example".parse().expect("a host"), 7),
+        layout::audit_batch(&drctl_model::AuditLogId::new(7), 1),
     ];
     let seeds = keys.iter().map(|key| key.as_ref().as_bytes().to_vec()).collect();
     let reach = [
@@ -376,6 +396,7 @@ fn a_key_is_what_its_parts_say_or_foreign() {
         "Removed",
         "Statement",
         "Beat",
+        "Audit",
         "Foreign",
         "no path",
     ];
@@ -401,10 +422,6 @@ fn a_key_is_what_its_parts_say_or_foreign() {
                 };
                 assert_eq!((&made.0, &made.1), (&key, source));
             }
-            Kind::Drill(source) => {
-                let (of, drill) = layout::drill_at(&key).expect("a drill");
-                assert_eq!((&layout::drill(&of, &drill), &of), (&key, source));
-            }
             Kind::Acceptance(source, backup) => {
                 assert_eq!(key, layout::acceptance(source, backup));
             }
@@ -418,12 +435,8 @@ fn a_key_is_what_its_parts_say_or_foreign() {
                 };
                 assert_eq!((&made.0, &made.1), (&key, source));
             }
-            Kind::Statement(source) => {
-                let (of, n) = layout::statement_at(&key).expect("a statement");
-                assert_eq!((&layout::statement(&of, n), &of), (&key, source));
-            }
             Kind::Beat(host) => assert!(key.prefix_matches(&layout::beats(host)), "{key}"),
-            Kind::Foreign => {}
+            other => check_made_alike(&key, other),
         }
         let name = format!("{kind:?}");
         name.split('(').next().expect("a name").to_owned()

@@ -99,6 +99,19 @@ impl Below {
         self.file(path, OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND)
     }
 
+    /// A file to be read, and written on at its end alone; made where it is missing.
+    ///
+    /// # Errors
+    /// As [`directory`](Self::directory); [`ErrorKind::InvalidInput`] too for what is no file, or
+    /// has a second name, which may lie elsewhere.
+    pub fn extend(&self, path: &Path) -> io::Result<File> {
+        let file = self.file(path, OFlags::RDWR | OFlags::CREATE | OFlags::APPEND)?;
+        match file.metadata()?.nlink() {
+            ..=1 => Ok(file),
+            _ => Err(odd("it has a second hard link")),
+        }
+    }
+
     /// A file to be read.
     ///
     /// # Errors

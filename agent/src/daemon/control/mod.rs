@@ -3,6 +3,7 @@
 
 mod client;
 mod peer;
+mod recorder;
 mod server;
 
 use drctl_model::{JobKind, SourceId};
@@ -75,6 +76,24 @@ impl Request {
             Request::Resume(_) => "resume",
             Request::Cancel(_) => "cancel",
             Request::Reload => "reload",
+        }
+    }
+
+    /// The source that it is of.
+    pub(super) fn source(&self) -> Option<&SourceId> {
+        match self {
+            Request::Jobs | Request::Reload => None,
+            Request::Run(which) | Request::Cancel(which) => Some(&which.source),
+            Request::Pause(any) | Request::Resume(any) => any.source.as_ref(),
+        }
+    }
+
+    /// The kind of job that it is of.
+    pub(super) fn kind(&self) -> Option<JobKind> {
+        match self {
+            Request::Jobs | Request::Reload => None,
+            Request::Run(which) | Request::Cancel(which) => Some(which.kind),
+            Request::Pause(any) | Request::Resume(any) => any.kind,
         }
     }
 

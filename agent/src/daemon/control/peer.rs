@@ -2,6 +2,8 @@
 
 use std::ffi::CString;
 
+use drctl_engines::account;
+use drctl_model::AuditActor;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use tokio::net::UnixStream;
 
@@ -41,6 +43,12 @@ impl Peer {
             Some(pid) => format!("{account} (process {pid})"),
             None => account,
         }
+    }
+
+    /// As the audit log has it.
+    pub(super) fn actor(&self) -> AuditActor {
+        let account = self.name.clone().unwrap_or_else(|| account(self.uid));
+        AuditActor { uid: self.uid, account, process: self.pid, socket: true }
     }
 
     /// Whether it is root or our own account.

@@ -16,7 +16,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Answer, Asked, LONGEST, Line, Peer, Refusal, VERSION, answer_line};
+use super::recorder::Recorder;
+use super::{Answer, Asked, LONGEST, Line, Peer, Refusal, Request, VERSION, answer_line};
+use crate::audit::Log;
 use crate::host::{AgentError, private};
 
 /// How many may speak at once that are neither root nor our own account: more are sent away, so that they
@@ -32,6 +34,7 @@ pub(in crate::daemon) struct Server {
     /// Device and inode of our socket.
     ours: (u64, u64),
     listening: tokio::task::JoinHandle<()>,
+    recorder: Recorder,
 }
 
 impl Server {
@@ -44,7 +47,7 @@ impl Server {
     pub(in crate::daemon) fn listen(
         path: &Path,
         group: Option<String>,
-        asked: mpsc::Sender<Asked>,
+        (asked, log): (mpsc::Sender<Asked>, Log),
     ) -> Result<Self> {
         let at = || format!("listen at {}", path.display());
         let folder = path.parent().unwrap_or(Path::new("/"));
@@ -62,9 +65,16 @@ impl Server {
             None => 0o600,
         };
         std::fs::set_permissions(path, Permissions::from_mode(mode)).with_context(at)?;
-        let listening = tokio::spawn(accept(listener, group.map(Arc::from), asked));
+        let recorder = Recorder::new(log);
+        let told = (asked, recorder.clone());
+        let listening = tokio::spawn(accept(listener, group.map(Arc::from), told));
         let ours = place(path).context("look at our socket")?;
-        Ok(Server { path: path.to_owned(), ours, listening })
+        Ok(Server { path: path.to_owned(), ours, listening, recorder })
+    }
+
+    /// From now on requests are put on record here.
+    pub(in crate::daemon) fn logs_into(&self, log: Log) {
+        self.recorder.logs_into(log);
     }
 }
 
@@ -108,7 +118,11 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: UnixListener, group: Option<Arc<str>>, asked: mpsc::Sender<Asked>) {
+async fn accept(
+    listener: UnixListener,
+    group: Option<Arc<str>>,
+    (asked, recorder): (mpsc::Sender<Asked>, Recorder),
+) {
     let room = Arc::new(Semaphore::new(OTHERS));
     loop {
         let stream = match listener.accept().await {
@@ -127,10 +141,10 @@ async fn accept(listener: UnixListener, group: Option<Arc<str>>, asked: mpsc::Se
                 Err(_) => continue,
             },
         };
-        let (group, asked) = (group.clone(), asked.clone());
+        let (group, told) = (group.clone(), (asked.clone(), recorder.clone()));
         tokio::spawn(async move {
             let _place = place;
-            let serving = serve(stream, peer, group.as_deref(), &asked);
+            let serving = serve(stream, peer, group.as_deref(), &told);
             if timeout(2 * PATIENCE, serving).await.is_err() {
                 tracing::debug!("somebody at the agent's socket was too slow");
             }
@@ -143,9 +157,11 @@ async fn serve(
     mut stream: UnixStream,
     peer: Peer,
     group: Option<&str>,
-    asked: &mpsc::Sender<Asked>,
+    (asked, recorder): &(mpsc::Sender<Asked>, Recorder),
 ) {
-    let answer = answer(&mut stream, peer, group, asked).await;
+    let mut request = None;
+    let answer = answer(&mut stream, (&peer, group), asked, &mut request).await;
+    recorder.record(&peer, request.as_ref(), &answer).await;
     let mut line = answer_line(&answer).to_string();
     line.push('\n');
     let _ = stream.write_all(line.as_bytes()).await;
@@ -153,9 +169,9 @@ async fn serve(
 
 async fn answer(
     stream: &mut UnixStream,
-    peer: Peer,
-    group: Option<&str>,
+    (peer, group): (&Peer, Option<&str>),
     asked: &mpsc::Sender<Asked>,
+    heard: &mut Option<Request>,
 ) -> Answer {
     let mut text = String::new();
     let mut reader = BufReader::new(stream.take(LONGEST as u64));
@@ -164,18 +180,19 @@ async fn answer(
         _ => return Err(Refusal::new("bad_request", "a request is one line of JSON")),
     }
     let request = read(&text)?;
+    *heard = Some(request.clone());
     if let Err(refusal) = peer.may(&request, group) {
         tracing::warn!(peer = peer.words(), request = request.name(), "refused at the socket");
         return Err(refusal);
     }
     let gone = || Refusal::new("stopping", "the agent is ending");
     let (tell, told) = oneshot::channel();
-    asked.send(Asked { peer, request, answer: tell }).await.map_err(|_| gone())?;
+    asked.send(Asked { peer: peer.clone(), request, answer: tell }).await.map_err(|_| gone())?;
     told.await.unwrap_or_else(|_| Err(gone()))
 }
 
 /// What a line asks.
-fn read(text: &str) -> Result<super::Request, Refusal> {
+fn read(text: &str) -> Result<Request, Refusal> {
     let bad = |error: serde_json::Error| Refusal::new("bad_request", error.to_string());
     let value: Value = serde_json::from_str(text).map_err(bad)?;
     if value["version"] != VERSION {

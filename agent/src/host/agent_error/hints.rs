@@ -1,8 +1,19 @@
 //! What an operator can do about a problem.
 
 use drctl_model::SourceId;
+use drctl_policies::Diagnostic;
 
 use super::AgentError;
+
+/// Every mistake of a configuration, a line each.
+pub(super) fn wrong(diagnostics: &[Diagnostic]) -> String {
+    let many = match diagnostics.len() {
+        1 => "an error".to_owned(),
+        many => format!("{many} errors"),
+    };
+    let lines: String = diagnostics.iter().map(|d| format!("\n  {d}")).collect();
+    format!("the configuration has {many}{lines}")
+}
 
 impl AgentError {
     /// What to do where there is no box for a server.
@@ -85,6 +96,22 @@ impl AgentError {
                 "the recovery was stopped so that no rows are lost in silence; `drctl timeline` \
                  shows what can be reached"
             }
+            _ => return self.hint_of_audit(),
+        })
+    }
+
+    /// What to do about the log of what was done.
+    fn hint_of_audit(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NotLogged(_) => {
+                "nothing was removed, for a removal that is in no log cannot be told from a loss: look at \
+                 the room and the rights of the state directory; `drctl audit verify` shows how the log is"
+            }
+            Self::AuditBroken(_) => {
+                "what the bucket has stays as it is, and nothing was shipped: `drctl audit verify --bucket` \
+                 names the first entry; when it is explained, move audit.log out of the state directory, and \
+                 a new log begins"
+            }
             _ => return None,
         })
     }
@@ -101,6 +128,22 @@ impl AgentError {
                  account or root own it and nobody else write there (`chown`, `chmod go-w`), the \
                  directories above it included"
             }
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+
+    /// What to do about a key that is not at hand, or not trusted.
+    fn hint_of_key(&self) -> Option<String> {
+        let text = match self {
+            Self::NoIdentity(_) => {
+                "name the identity's file with --identity FILE, or in keys.identity; the identity \
+                 of any recipient that `drctl show` lists will do, the offline recovery identity \
+                 too"
+            }
+            Self::NoIdentityToTest => "name its file with --identity FILE, or in keys.identity",
+            Self::NoSigningKey => "set keys.signing_key: what is not signed does not count",
+            Self::Unpinned(key) => return Some(unpinned(key)),
             _ => return None,
         };
         Some(text.to_owned())
@@ -145,20 +188,20 @@ impl AgentError {
             Self::Mismatch(_) => "do not use what was restored before this is explained",
             Self::NoAgent(_, hint) | Self::NoPlan(_, hint) => hint,
             Self::Incomplete(_) => "nothing was committed; do not trust this store",
-            Self::NoIdentity(_) => {
-                "name the identity's file with --identity FILE, or in keys.identity; the identity \
-                 of any recipient that `drctl show` lists will do, the offline recovery identity \
-                 too"
+            Self::NoIdentity(_)
+            | Self::NoIdentityToTest
+            | Self::NoSigningKey
+            | Self::Unpinned(_) => {
+                return self.hint_of_key();
             }
-            Self::NoIdentityToTest => "name its file with --identity FILE, or in keys.identity",
-            Self::NoSigningKey => "set keys.signing_key: what is not signed does not count",
-            Self::Unpinned(key) => return Some(unpinned(key)),
             Self::Interrupted => {
                 "run the command again; an incomplete backup does not count, and of a restore only \
                  what is named above as proven"
             }
             Self::Place(_) | Self::NoBox(..) => return self.hint_of_box(),
             Self::Runs { .. }
+            | Self::NotLogged(_)
+            | Self::AuditBroken(_)
             | Self::NotARepository { .. }
             | Self::OtherRepository { .. }
             | Self::MarkerLost { .. }

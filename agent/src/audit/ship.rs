@@ -1,0 +1,325 @@
+//! Ships entries into the bucket: what is there was written once, and is signed.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use bytes::Bytes;
+use drctl_model::{
+    AuditBatch, AuditLogId, Digest, Header, MAX_AUDIT_ENTRIES, MAX_AUDIT_SHIFT, NO_ENTRY, shown,
+};
+use drctl_store::{StoreError, encode_audit_batch, layout};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use super::bucket::{entries_of, listed, newest, part};
+use super::chain::{At, Break, BreakKind, Link, differs, walk};
+use super::file::Log;
+use crate::host::{AgentError, Setup, private};
+use crate::repository::Repository;
+use crate::repository::faults::{is_bad_manifest, is_missing, is_newer};
+
+/// What notes beside the log how much of it is in the bucket: a cache, for the bucket knows.
+const MARK: &str = "audit.shipped";
+
+/// The most bytes of the lines of one part.
+const MOST: usize = 512 << 10;
+
+/// For how long a command stays for it that is done otherwise.
+const SOON: Duration = Duration::from_secs(10);
+
+/// Up to where a log was shipped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    log: AuditLogId,
+    seq: u64,
+    head: Digest,
+    /// Where in the file its line ends.
+    offset: u64,
+    /// Why no more of it is shipped.
+    #[serde(default)]
+    problem: Option<String>,
+}
+
+impl Mark {
+    fn begin(log: AuditLogId) -> Self {
+        Mark { log, seq: 0, head: NO_ENTRY, offset: 0, problem: None }
+    }
+
+    fn at(&self) -> At {
+        At { log: Some(self.log.clone()), seq: self.seq, head: self.head }
+    }
+
+    /// The same behind more entries, of what was read from its offset on.
+    fn behind(&self, link: &Link) -> Self {
+        Mark {
+            log: self.log.clone(),
+            seq: link.entry.seq,
+            head: link.sha256,
+            offset: self.offset + link.end as u64,
+            problem: None,
+        }
+    }
+}
+
+fn read_mark(setup: &Setup) -> Option<Mark> {
+    let text = std::fs::read(setup.config.paths.state_dir.join(MARK)).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+fn keep(setup: &Setup, mark: &Mark) -> Result<()> {
+    let path = setup.config.paths.state_dir.join(MARK);
+    private::directory(&setup.config.paths.state_dir)?;
+    let text = serde_json::to_vec(mark).context("a mark is always JSON")?;
+    private::store(&path, text).with_context(|| format!("write {}", path.display()))
+}
+
+/// How the log stands against the bucket, as far as this host knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// The log; nothing where there is none.
+    pub(crate) log: Option<AuditLogId>,
+    /// Its last entry.
+    pub(crate) last: u64,
+    /// The last one that is in the bucket.
+    pub(crate) shipped: u64,
+    /// When the oldest was written that is not.
+    pub(crate) since: Option<Timestamp>,
+    /// What is wrong with it.
+    pub(crate) problem: Option<String>,
+}
+
+/// Looks how the log stands.
+pub(crate) fn standing(setup: &Setup) -> Standing {
+    looked(setup).unwrap_or_else(|error| Standing {
+        problem: Some(format!("the audit log cannot be read: {error:#}")),
+        ..Standing::default()
+    })
+}
+
+fn looked(setup: &Setup) -> Result<Standing> {
+    let log = Log::of(setup);
+    let Some(last) = log.tail()?.and_then(|tail| tail.last) else {
+        let problem = read_mark(setup).map(|mark| {
+            let text = "the audit log is gone, of which entries up to";
+            format!("{text} {} were shipped: `drctl audit verify --bucket`", mark.seq)
+        });
+        return Ok(Standing { problem, ..Standing::default() });
+    };
+    let id = last.entry.log.clone();
+    let mark = read_mark(setup).filter(|mark| mark.log == id);
+    let mark = mark.unwrap_or_else(|| Mark::begin(id.clone()));
+    let mut standing = Standing {
+        log: Some(id),
+        last: last.entry.seq,
+        shipped: mark.seq,
+        since: None,
+        problem: mark.problem.clone(),
+    };
+    match rest(&log, &mark, &last)? {
+        Ok(links) => standing.since = links.first().map(|link| link.entry.at),
+        Err(found) => standing.problem = Some(told(&found)),
+    }
+    Ok(standing)
+}
+
+/// What is behind a mark, in a log with this last entry.
+fn rest(log: &Log, mark: &Mark, last: &Link) -> Result<Result<Vec<Link>, Break>> {
+    let (seq, shipped) = (last.entry.seq, mark.seq);
+    if seq < shipped {
+        let text = format!(
+            "the local log ends with entry {seq}, and entries up to {shipped} were shipped"
+        );
+        return Ok(Err(Break::new(seq + 1, BreakKind::Cut, text)));
+    }
+    if seq == shipped && last.sha256 != mark.head {
+        let text = format!("the local entry {seq} is another one than the one that was shipped");
+        return Ok(Err(Break::new(seq, BreakKind::Fork, text)));
+    }
+    let text = log.read(mark.offset)?.unwrap_or_default();
+    let walked = walk(&text, mark.at());
+    Ok(walked.broken.map_or(Ok(walked.links), Err))
+}
+
+fn told(found: &Break) -> String {
+    format!(
+        "the audit log is not what was written: {} ({}); nothing of it is shipped any more: see `drctl audit \
+         verify --bucket`",
+        shown(&found.text, 300),
+        found.kind.as_str()
+    )
+}
+
+/// Ships what is not in the bucket yet. Gives how many entries went.
+///
+/// # Errors
+/// A log that was changed, which status tells from then on; the store's, the key's, the file system's.
+pub(crate) async fn ship(setup: &Setup, repository: &Repository) -> Result<u64> {
+    let log = Log::of(setup);
+    let Some(newest) = log.tail()?.and_then(|tail| tail.last) else { return Ok(0) };
+    let id = newest.entry.log.clone();
+    let known = read_mark(setup).filter(|mark| mark.log == id);
+    let is_there = |mark: &Mark| mark.head == newest.sha256 && mark.problem.is_none();
+    if known.as_ref().is_some_and(is_there) {
+        return Ok(0);
+    }
+    let mut mark = match known {
+        Some(mark) => mark,
+        None => match found(setup, &log, repository, &id).await? {
+            Ok(mark) => mark,
+            Err(broken) => return Err(refused(setup, Mark::begin(id), &broken)),
+        },
+    };
+    let begin = mark.seq;
+    loop {
+        let links = match rest(&log, &mark, &newest)? {
+            Ok(links) => fitting(links),
+            Err(found) => return Err(refused(setup, mark, &found)),
+        };
+        let Some(last) = links.last() else { break };
+        match put(setup, repository, &mark, &links).await? {
+            Ok(()) => mark = mark.behind(last),
+            Err(found) => match contradicted(&links, &found) {
+                Some(broken) => return Err(refused(setup, mark, &broken)),
+                // Somebody else of this host shipped these, and maybe more.
+                None => {
+                    let both = links
+                        .iter()
+                        .rfind(|link| found.iter().any(|there| there.entry.seq == link.entry.seq));
+                    let both =
+                        both.context("the part in the bucket holds none of these entries")?;
+                    mark = mark.behind(both);
+                }
+            },
+        }
+        keep(setup, &mark)?;
+    }
+    if mark.problem.take().is_some() {
+        keep(setup, &mark)?;
+    }
+    Ok(mark.seq.saturating_sub(begin))
+}
+
+/// Notes what is wrong, and says it.
+fn refused(setup: &Setup, mark: Mark, found: &Break) -> anyhow::Error {
+    let why = told(found);
+    let noted = keep(setup, &Mark { problem: Some(why.clone()), ..mark });
+    let _ = noted.inspect_err(|error| tracing::debug!("this is not noted: {error:#}"));
+    AgentError::AuditBroken(why).into()
+}
+
+/// As many of them as one part may hold.
+fn fitting(mut links: Vec<Link>) -> Vec<Link> {
+    let mut bytes = 0;
+    let fits = |link: &Link| {
+        bytes += link.line.len();
+        bytes <= MOST
+    };
+    let count = links.iter().map(fits).take_while(|fits| *fits).count();
+    links.truncate(count.min(MAX_AUDIT_ENTRIES));
+    links
+}
+
+/// Where entries are other ones than those in the bucket with their numbers.
+fn contradicted(links: &[Link], there: &[Link]) -> Option<Break> {
+    let last = links.last().map_or(0, |link| link.entry.seq);
+    differs(links, there).filter(|broken| broken.seq <= last)
+}
+
+/// Writes a part; what this host has already written of the same entries, where it has. What somebody
+/// else wrote under its number keeps it from nothing: the next number is taken.
+async fn put(
+    setup: &Setup,
+    repository: &Repository,
+    mark: &Mark,
+    links: &[Link],
+) -> Result<Result<(), Vec<Link>>> {
+    let (key, first) = (setup.signing_key()?, mark.seq + 1);
+    repository.may_write().await?;
+    let batch = AuditBatch {
+        header: Header::new([]),
+        repository: repository.id.clone(),
+        log: mark.log.clone(),
+        host: setup.host(),
+        first,
+        last: mark.seq + links.len() as u64,
+        prev: mark.head,
+        head: links.last().map_or(NO_ENTRY, |link| link.sha256),
+        entries: links.iter().map(|link| link.line.clone()).collect(),
+        at: setup.clock.now(),
+    };
+    let bytes = encode_audit_batch(&batch, &key).context("sign entries of the audit log")?;
+    let bytes = Bytes::from(bytes);
+    for number in first..=first + MAX_AUDIT_SHIFT {
+        let place = layout::audit_batch(&mark.log, number);
+        match repository.bucket.put_read_back(&place, bytes.clone()).await {
+            Err(StoreError::Conflict { .. }) => {}
+            put => {
+                put.context("write entries of the audit log")?;
+                return Ok(Ok(()));
+            }
+        }
+        match part(repository, &mark.log, number).await {
+            // The part before lies here, for the same reason.
+            Ok((there, by)) if there.last < first && by == key.verifying_key() => {}
+            Ok((there, by)) => {
+                let there = entries_of(&there);
+                if by == key.verifying_key() || contradicted(links, &there).is_none() {
+                    return Ok(Err(there));
+                }
+                let by = shown(repository.trust.name(&by).as_str(), 100);
+                tracing::warn!(
+                    "{place} is signed by {by} and is no entry of this host's audit log"
+                );
+            }
+            Err(error) if is_missing(&error) => {}
+            Err(error) if is_bad_manifest(&error) && !is_newer(&error) => {
+                let why = shown(&format!("{error:#}"), 300);
+                tracing::warn!("{place} is no entry of this host's audit log: {why}");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(anyhow!(
+        "no number is left for entries of the audit log: all are taken by what is none of it"
+    ))
+}
+
+/// Up to where the bucket has a log, of which this host noted nothing.
+async fn found(
+    setup: &Setup,
+    log: &Log,
+    repository: &Repository,
+    id: &AuditLogId,
+) -> Result<Result<Mark, Break>> {
+    let begin = Mark::begin(id.clone());
+    let numbers = listed(repository, Some(id)).await?.remove(id).unwrap_or_default();
+    if numbers.is_empty() {
+        return Ok(Ok(begin));
+    }
+    // What others have signed says nothing of how far this host has come.
+    let ours = setup.signing_key()?.verifying_key();
+    let Some((there, _)) = newest(repository, id, &numbers, |part| part.1 == ours).await? else {
+        return Ok(Ok(begin));
+    };
+    let walked = walk(&log.read(0)?.unwrap_or_default(), At::begin());
+    if let Some(broken) = walked.broken.or_else(|| differs(&walked.links, &entries_of(&there))) {
+        return Ok(Err(broken));
+    }
+    let last = walked.links.iter().find(|link| link.entry.seq == there.last);
+    Ok(Ok(last.map_or(begin.clone(), |link| begin.behind(link))))
+}
+
+/// Ships at the end of a command, unless that takes long: the next one tries again.
+pub(crate) async fn ship_soon(setup: &Setup) {
+    let shipping = async { ship(setup, &setup.repository().await?).await };
+    match timeout(SOON, shipping).await {
+        Ok(Ok(_)) => {}
+        // Of a bucket that cannot be written into status tells what it lacks.
+        Ok(Err(error)) => match read_mark(setup).and_then(|mark| mark.problem) {
+            Some(why) => tracing::warn!("{why}"),
+            None => tracing::debug!("the audit log is not shipped into the bucket: {error:#}"),
+        },
+        Err(_) => tracing::debug!("the audit log is not shipped: the bucket is slow"),
+    }
+}

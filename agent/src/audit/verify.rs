@@ -1,0 +1,194 @@
+//! Whether audit logs are what was written: the local one by itself, against the bucket, and in files.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use drctl_model::{AuditEntry, AuditLogId, RepositoryId};
+use drctl_store::{MAX_AUDIT_BATCH_BYTES, decode_audit_batch};
+
+use super::bucket::{Part, Parts, Signed, listed, newest, signed};
+use super::chain::{At, Break, BreakKind, Walked, differs, walk};
+use super::file::Log;
+use crate::host::{AgentError, Setup, waited};
+use crate::repository::Repository;
+
+/// How many other logs of this host are looked at.
+const OTHERS: usize = 1_000;
+
+/// What was found of one log.
+#[derive(Debug, Default)]
+pub(crate) struct Verified {
+    pub(crate) log: Option<AuditLogId>,
+    /// How many local entries there are, up to the first break.
+    pub(crate) entries: u64,
+    /// How many signed entries there are, where they were looked at.
+    pub(crate) signed: Option<u64>,
+    /// Whose keys signed them.
+    pub(crate) signers: Vec<String>,
+    /// What is wrong, the first place first.
+    pub(crate) breaks: Vec<Break>,
+    /// What is to be known beside it.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Verified {
+    fn of_local(walked: &Walked) -> Self {
+        let mut found = Verified {
+            log: walked.links.first().map(|link| link.entry.log.clone()),
+            entries: walked.links.len() as u64,
+            breaks: walked.broken.iter().cloned().collect(),
+            ..Verified::default()
+        };
+        let healed = |after: &u64| {
+            format!("a line behind entry {after} was cut: the entry behind it names it")
+        };
+        found.notes.extend(walked.healed.iter().map(healed));
+        if walked.unfinished {
+            found
+                .notes
+                .push("the last line was begun and not ended: the next entry names it".to_owned());
+        }
+        found
+    }
+
+    /// What is signed of it beside it; `local` is nothing where only that is looked at.
+    fn with(mut self, local: Option<&Walked>, found: &Signed, setup: &Setup) -> Result<Self> {
+        let trust = setup.trust()?;
+        self.signed = Some(found.links.len() as u64);
+        self.signers = found.keys.iter().map(|key| trust.name(key)).collect();
+        self.breaks.extend(found.broken.clone());
+        self.notes.extend(found.strangers.clone());
+        // Behind its own first break a log has nothing that could be compared.
+        let compared = local.and_then(|local| differs(&local.links, &found.links));
+        let known = local.and_then(|local| local.broken.as_ref()).map(|at| at.seq);
+        let news = compared.filter(|at| known.is_none_or(|seq| at.seq < seq));
+        self.breaks.extend(news);
+        self.breaks.sort_by_key(|at| at.seq);
+        Ok(self)
+    }
+}
+
+/// The local log, by itself.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn verify_local(setup: &Setup) -> Result<Verified> {
+    let text = Log::of(setup).read(0)?.unwrap_or_default();
+    Ok(Verified::of_local(&walk(&text, At::begin())))
+}
+
+/// The local log, and what the bucket has of it.
+///
+/// # Errors
+/// The file system's, the store's.
+pub(crate) async fn verify_bucket(setup: &Setup, repository: &Repository) -> Result<Verified> {
+    let text = Log::of(setup).read(0)?.unwrap_or_default();
+    let walked = walk(&text, At::begin());
+    let mut found = Verified::of_local(&walked);
+    let mut all = listed(repository, None).await?;
+    let ours = found.log.clone();
+    let parts = ours.as_ref().and_then(|log| all.remove(log)).unwrap_or_default();
+    if let Some(log) = &ours {
+        let signed = signed(repository, log, &parts).await?;
+        found = found.with(Some(&walked), &signed, setup)?;
+    }
+    for (log, parts) in all.iter().take(OTHERS) {
+        let Some((there, _)) = newest(repository, log, parts, |_| true).await? else { continue };
+        if there.host != setup.host() {
+            continue;
+        }
+        let text = format!(
+            "the bucket has another log of {}, {log}, with entries up to {} at {:.0}",
+            there.host, there.last, there.at
+        );
+        if ours.is_some() {
+            found.notes.push(format!(
+                "{text}: an earlier installation, or somebody removed the file that held it"
+            ));
+            continue;
+        }
+        let text = format!("{text}, and there is none here");
+        found.breaks.push(Break::new(1, BreakKind::Cut, text));
+    }
+    if let more @ 1.. = all.len().saturating_sub(OTHERS) {
+        found.notes.push(format!("the bucket has {more} more logs, which were not looked at"));
+    }
+    Ok(found)
+}
+
+/// Logs and signed parts in files, without the bucket. A local log among them is compared with its parts.
+///
+/// # Errors
+/// The file system's; [`AgentError::Usage`] where the identifier of the repository is not configured.
+pub(crate) fn verify_files(setup: &Setup, files: &[PathBuf]) -> Result<Vec<Verified>> {
+    let (mut locals, mut parts) = (Vec::new(), BTreeMap::new());
+    let mut refused = Vec::new();
+    for file in files {
+        let text = waited(|| std::fs::read(file));
+        let text = text.with_context(|| format!("read {}", file.display()))?;
+        if !is_envelope(&text) {
+            let mut walked = walk(&text, At::begin());
+            if walked.links.is_empty() && walked.broken.is_none() {
+                let text = format!("{} holds no entry of an audit log", file.display());
+                walked.broken = Some(Break::new(1, BreakKind::Altered, text));
+            }
+            locals.push(walked);
+            continue;
+        }
+        match read_part(setup, &text)? {
+            Ok(part) => {
+                let of: &mut Parts = parts.entry(part.0.log.clone()).or_default();
+                of.good.push((part.0.first, part));
+            }
+            Err(why) => {
+                let text = format!("{} is not believed: {why}", file.display());
+                let broken = Break::new(0, BreakKind::Signature, text);
+                refused.push(Verified { breaks: vec![broken], ..Verified::default() });
+            }
+        }
+    }
+    let mut all = refused;
+    for walked in &locals {
+        let found = Verified::of_local(walked);
+        let signed = found.log.as_ref().and_then(|log| parts.remove(log)).map(Signed::of);
+        all.push(match signed {
+            Some(signed) => found.with(Some(walked), &signed, setup)?,
+            None => found,
+        });
+    }
+    for (log, parts) in parts {
+        let found = Verified { log: Some(log), ..Verified::default() };
+        all.push(found.with(None, &Signed::of(parts), setup)?);
+    }
+    Ok(all)
+}
+
+/// Whether a text is one signed envelope, and no lines of a log.
+fn is_envelope(text: &[u8]) -> bool {
+    let object = serde_json::from_slice::<serde_json::Value>(text);
+    object.is_ok_and(|object| object.get("payloadType").is_some())
+}
+
+/// A part in a file; why it is not believed.
+fn read_part(setup: &Setup, bytes: &[u8]) -> Result<Result<Part, String>> {
+    let Some(id): Option<&RepositoryId> = setup.config.repository.id.as_ref() else {
+        let text = "signed parts are of a repository: set repository.id to its identifier";
+        return Err(AgentError::Usage(text.to_owned()).into());
+    };
+    if bytes.len() > MAX_AUDIT_BATCH_BYTES {
+        return Ok(Err(format!("it has more than {MAX_AUDIT_BATCH_BYTES} bytes")));
+    }
+    let read = decode_audit_batch(bytes, &setup.trust()?, id, None);
+    Ok(read.map_err(|error| format!("{:#}", anyhow::Error::from(error))))
+}
+
+/// The entries of the local log up to the first break, and that.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn entries(setup: &Setup) -> Result<(Vec<AuditEntry>, Option<Break>)> {
+    let text = Log::of(setup).read(0)?.unwrap_or_default();
+    let walked = walk(&text, At::begin());
+    Ok((walked.links.into_iter().map(|link| link.entry).collect(), walked.broken))
+}
