@@ -72,12 +72,14 @@ async fn write(
     object["new"] = json!(answer.new);
     object["frozen"] = json!(answer.frozen);
     object["removal"] = json!(removal);
-    screen.answer("drctl.statement/1", object, || answered(&answer, subject_of(wish), &removal));
+    screen.answer("drctl.statement/1", object, || {
+        answered(&answer, subject_of(wish), removal.as_deref())
+    });
     Ok(if removal.is_some() { Exit::Degraded } else { Exit::Success })
 }
 
 /// The same for people.
-fn answered(answer: &Answer, subject: &str, removal: &Option<String>) -> String {
+fn answered(answer: &Answer, subject: &str, removal: Option<&str>) -> String {
     let Statement { statement, source, n, at, reason, without, .. } = &answer.statement;
     let reason = line(reason);
     let out = leaves_out(without);
@@ -85,7 +87,7 @@ fn answered(answer: &Answer, subject: &str, removal: &Option<String>) -> String 
         (true, None) => format!("{statement} of {subject} (statement {n} of {source}): {reason}"),
         (true, Some(out)) => format!("{source} {out} (statement {n}): {reason}"),
         (false, out) => {
-            let what = out.map_or("says so".to_owned(), |out| out);
+            let what = out.unwrap_or_else(|| "says so".to_owned());
             format!(
                 "nothing was written: statement {n} of {source} {what} already since {at:.0}: {reason}"
             )

@@ -96,10 +96,10 @@ pub(crate) async fn watch(
         let name = expected.get(host).map(|name| name.as_str());
         of_host((host, name), beats, (now, asked.max_age))
     });
-    let (mut hosts, mut nameless): (Vec<Host>, Vec<Host>) =
+    let (mut hosts, nameless): (Vec<Host>, Vec<Host>) =
         hosts.partition(|host| host.expected || !host.agents.is_empty());
     let unknown = nameless.len().saturating_sub(UNKNOWN_TOLD);
-    hosts.extend(nameless.drain(..).take(UNKNOWN_TOLD));
+    hosts.extend(nameless.into_iter().take(UNKNOWN_TOLD));
     Ok(Watched { hosts, none, foreign: all.foreign, unknown })
 }
 

@@ -17,6 +17,12 @@ use super::faults::{is_bad_manifest, is_missing, is_newer};
 use super::first::first;
 use super::{MANIFESTS_AT_ONCE, Repository};
 
+/// How many reasons for which statements do not count are told one by one.
+const REASONS: usize = 10;
+
+/// How many stretches of numbers a command names: what is behind them is told when they are left out.
+const STRETCHES: usize = 50;
+
 /// How much of a reason, or of what is wrong with a statement, goes into a sentence.
 const SHOWN: usize = 500;
 
@@ -118,18 +124,43 @@ impl Statements {
     /// What lies among them, is not signed by anybody whom we trust and freezes nothing, each in a sentence.
     #[must_use]
     pub fn strangers(&self) -> Vec<String> {
-        let is_in = |n: &u64| !self.in_force.without.contains(n);
-        let told = self.strangers.iter().filter(|(n, _)| is_in(n)).map(|(n, why)| {
+        let told = self.by_reason(&self.strangers).into_iter().map(|(numbers, why)| {
+            let (which, them) = self.objects(&numbers);
+            let (verb, freezes) = if numbers.len() == 1 { ("lies", "it freezes") } else { ("lie", "they freeze") };
             format!(
-                "an object that does not count lies at {}, far behind all statements of {} ({why}): \
-                 it freezes nothing; find out who may write into the bucket, and remove it with the \
-                 bucket's own client, or {}",
-                layout::statement(&self.source, *n),
+                "what does not count {verb} at {which}, far behind all statements of {} ({why}): {freezes} \
+                 nothing; find out who may write into the bucket, and remove {them} with the bucket's own \
+                 client, or {}",
                 self.source,
-                self.leave_out("it", &n.to_string())
+                self.leave_out(them, &list(&numbers))
             )
         });
         told.collect()
+    }
+
+    /// Those of these that are not left out, by what is wrong with them: the first few reasons, and all
+    /// others together.
+    fn by_reason(&self, of: &BTreeMap<u64, String>) -> Vec<(Vec<u64>, String)> {
+        let mut found: Vec<(Vec<u64>, String)> = Vec::new();
+        for (n, why) in of.iter().filter(|(n, _)| !self.in_force.without.contains(n)) {
+            let same = found.iter().position(|(_, known)| known == why);
+            match same {
+                Some(at) => found[at].0.push(*n),
+                None if found.len() > REASONS => found[REASONS].0.push(*n),
+                None if found.len() == REASONS => found.push((vec![*n], format!("{why}, …"))),
+                None => found.push((vec![*n], why.clone())),
+            }
+        }
+        found
+    }
+
+    /// Where these lie, and how a sentence goes on about them.
+    fn objects(&self, numbers: &[u64]) -> (String, &'static str) {
+        let first = layout::statement(&self.source, numbers[0]);
+        match numbers.len() {
+            1 => (first.to_string(), "it"),
+            many => (format!("{first} and {} places behind it", many - 1), "them"),
+        }
     }
 
     /// Those that are signed, and lie behind too many that are missing.
@@ -197,14 +228,13 @@ impl Statements {
     }
 
     fn disbelieved(&self) -> impl Iterator<Item = String> {
-        let is_in = |n: &u64| !self.in_force.without.contains(n);
-        self.refused.iter().filter(move |(n, _)| is_in(n)).map(|(n, why)| {
+        self.by_reason(&self.refused).into_iter().map(|(numbers, why)| {
+            let (which, them) = self.objects(&numbers);
+            let is = if numbers.len() == 1 { "is" } else { "are" };
             format!(
-                "{} is not believed here ({why}): where a host of yours signed it, allow its key in \
-                 keys.verifying_keys; where a stranger did, {}, and what he wrote over must be said \
-                 again",
-                layout::statement(&self.source, *n),
-                self.leave_out("it", &n.to_string())
+                "{which} {is} not believed here ({why}): where a host of yours signed {them}, allow its key \
+                 in keys.verifying_keys; where a stranger did, {}, and what he wrote over must be said again",
+                self.leave_out(them, &list(&numbers))
             )
         })
     }
@@ -315,9 +345,36 @@ fn stretch((first, last): (u64, u64)) -> String {
     if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
 
+/// Numbers as one statement can leave them out: the first of them, where there are very many.
+fn list(numbers: &[u64]) -> String {
+    let mut found: Vec<(u64, u64)> = Vec::new();
+    for n in numbers.iter().take(MAX_WITHOUT) {
+        match found.last_mut().filter(|(_, last)| last + 1 == *n) {
+            Some((_, last)) => *last = *n,
+            None => found.push((*n, *n)),
+        }
+    }
+    let found: Vec<String> = found.into_iter().take(STRETCHES).map(stretch).collect();
+    found.join(",")
+}
+
 /// Since when, by whom and why.
 fn whose(said: &Statement) -> String {
     let (account, host) = (shown(&said.account, 100), shown(&said.host, 100));
     let reason = shown(&said.reason, SHOWN);
     format!("since {:.0} by {account} on {host}: {reason}", said.at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_names_what_one_statement_can_leave_out() {
+        assert_eq!(list(&[7]), "7");
+        assert_eq!(list(&[2, 3, 4, 9, 11, 12]), "2-4,9,11-12");
+        assert_eq!(list(&(1..=3_000).collect::<Vec<u64>>()), "1-1000");
+        let odd: Vec<u64> = (0..500).map(|n| 2 * n + 1).collect();
+        assert!(list(&odd).starts_with("1,3,5,") && list(&odd).ends_with(",97,99"));
+    }
 }

@@ -270,7 +270,7 @@ fn a_strangers_far_number_freezes_nothing_and_ends_no_numbers() {
     assert_eq!(going(&plan(&shop)), [ids[1].clone()]);
     let status = shop.site.json(3, &["status", "--check"]);
     assert!(
-        status.to_string().contains("an object that does not count lies at s/shop/k/999999.json"),
+        status.to_string().contains("what does not count lies at s/shop/k/999999.json"),
         "{status}"
     );
     let holds = shop.site.json(3, &["holds", "shop"]);
@@ -306,7 +306,33 @@ fn no_number_of_strangers_objects_ends_what_may_be_said() {
     for n in 2..=700 {
         fs::write(object(&shop, n), "junk").unwrap();
     }
-    frozen(&shop, "is not believed here");
+    // They are told together, with the one command that explains all of them.
+    let told = |field: &str| {
+        let holds = shop.site.json(3, &["holds", "shop"]);
+        let told = holds["sources"][0][field].as_array().unwrap().clone();
+        assert_eq!(told.len(), 1, "{field}: {holds}");
+        told[0].as_str().unwrap().to_owned()
+    };
+    let text = told("doubts");
+    assert!(text.contains("000002.json and 698 places behind it are not believed here"), "{text}");
+    assert!(text.contains("--without 2-700 "), "{text}");
+    frozen(&shop, "are not believed here");
+    for n in (5_000..6_000).step_by(2) {
+        fs::write(object(&shop, n), "junk").unwrap();
+    }
+    let text = told("strangers");
+    assert!(text.contains("lie at s/shop/k/005000.json and 499 places behind it"), "{text}");
+    assert!(text.contains("--without 5000,5002,") && text.contains(",5098 "), "{text}");
+    for n in (5_000..6_000).step_by(2) {
+        fs::remove_file(object(&shop, n)).unwrap();
+    }
+    // Each for a reason of its own: the first ones, and all others together.
+    for n in 690..=700 {
+        let spaces = " ".repeat(usize::try_from(n).unwrap());
+        fs::write(object(&shop, n), spaces + "junk").unwrap();
+    }
+    let holds = shop.site.json(3, &["holds", "shop"]);
+    assert_eq!(holds["sources"][0]["doubts"].as_array().map(Vec::len), Some(11), "{holds}");
     assert_eq!(say(&shop, "pin", &ids[1])["n"], 701);
     // They are removed before anybody explains them: now as many are missing, and that is told with what ends it.
     for n in 2..=700 {
