@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, Difference, Lost, Rebuild, Rebuilt, diff};
 use drctl_model::{BackupId, BackupSummary, Lineage, LogEntry, Lsn, SourceId, outermost};
-use drctl_store::layout;
+use drctl_store::{Key, Odd, layout};
 use jiff::Timestamp;
 
 use crate::engine::pgbackrest::{mark_anew, mark_now, only_there};
@@ -18,6 +18,7 @@ use crate::repository::inventory::inventory_of_open;
 use crate::repository::losses::told_once;
 use crate::repository::named::{missed, note};
 use crate::repository::removed::{log_floors, removed};
+use crate::repository::statements::statements;
 use crate::repository::strays::strays;
 use crate::repository::{Inventory, Memory, Repository, inventory};
 use crate::restore::known::{Copies, Holes, learn};
@@ -141,7 +142,9 @@ impl Compared {
                 let is_back = |key: &String| known.contains(key) && !gone.contains_key(key);
                 self.lost.retain(|lost| lost.source != source || !is_back(&lost.key));
             }
-            let missed = missed.into_iter().chain(doubts.missing.iter().cloned());
+            let said = statements(repository, &source).await?;
+            let unsaid = said.gone(&catalog.statements(&source).await?);
+            let missed = missed.into_iter().chain(doubts.missing.iter().cloned()).chain(unsaid);
             let missed = missed.chain(beside.gone).chain(of_log.gone).collect();
             self.lost.extend(told_once(&self.lost, &source, missed, now));
             self.doubtful.extend(doubts);
@@ -217,9 +220,24 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
         let unknown = there.values().map(|ranges| outermost(ranges).len() as u64);
         compared.log_missing_in_catalog += unknown.sum::<u64>();
     }
+    note_known(repository, &catalog, &compared.found.never_counted).await?;
     // The log was read as well.
     compared.found.alarms = repository.alarms();
     Ok(compared)
+}
+
+/// Raises an alarm for what was deleted, of which no state counts any more, and which this host has read.
+async fn note_known(repository: &Repository, catalog: &Catalog, deleted: &[Key]) -> Result<()> {
+    if deleted.is_empty() {
+        return Ok(());
+    }
+    for source in repository.sources().await? {
+        let known = catalog.documents(&source).await?;
+        for key in deleted.iter().filter(|key| known.contains::<str>(key.as_ref())) {
+            repository.bucket.alarm(key, Odd::Lost);
+        }
+    }
+    Ok(())
 }
 
 /// The backups that a catalog knows, and that were removed on purpose.

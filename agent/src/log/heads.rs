@@ -25,7 +25,7 @@ use super::newer::NewerLog;
 use super::pieces::Measured;
 use super::sizes::Sizes;
 use super::vanished::note_lost;
-use crate::repository::faults::{is_bad_manifest, is_newer};
+use crate::repository::faults::{is_bad_manifest, is_missing, is_newer};
 
 /// How many heads or indexes are fetched at once.
 const AT_ONCE: usize = 32;
@@ -285,6 +285,10 @@ impl<E: LogEngine> Learning<'_, E> {
             })
             .buffered(AT_ONCE);
         while let Some((head, range)) = read.next().await {
+            if head.as_ref().is_err_and(|error| log_store.is_none(lineage, range, error)) {
+                strange.insert(range);
+                continue;
+            }
             let newer = head.as_ref().is_err_and(is_newer);
             if newer {
                 self.newer.ranges.push(positions(range));
@@ -344,7 +348,10 @@ impl<E: LogEngine> Learning<'_, E> {
             let part = LogPart::Note { name };
             let place = LogPlace { lineage: self.of.clone(), part };
             let head = self.log_store.head(&place).await;
-            if let Some(head) = self.believed(head)? {
+            let is_nothing = |error| self.log_store.is_nothing(&place, error);
+            if !head.as_ref().is_err_and(is_nothing)
+                && let Some(head) = self.believed(head)?
+            {
                 E::learn_note(&mut notes, &head.holds);
             }
         }
@@ -354,7 +361,9 @@ impl<E: LogEngine> Learning<'_, E> {
 
 fn passed_over<E: LogEngine>(place: &IndexPlace, error: &anyhow::Error) {
     let (lineage, from) = (E::called(&place.lineage), E::At::of(place.start.0));
-    tracing::warn!("the index of {lineage} from {from} is passed over: {error:#}");
+    if !is_missing(error) {
+        tracing::warn!("the index of {lineage} from {from} is passed over: {error:#}");
+    }
 }
 
 /// Those of `wanted` that neither the catalog nor what was read tells of.

@@ -94,6 +94,12 @@ impl States {
         bucket.kept(key).await
     }
 
+    /// Whether a listing has told that an object was deleted.
+    pub(super) fn deleted(&self, key: &Key) -> bool {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.kept.get(key).is_some_and(|kept| kept.deleted)
+    }
+
     /// Forgets what was told of an object: it was written again.
     pub(super) fn forget(&self, key: &Key) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).kept.remove(key);

@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_model::{LogPiece, LogPlace};
+use drctl_model::{Lineage, LogPart, LogPiece, LogPlace};
 use drctl_store::{
     FormatError, Identities, MAX_PIECE_HEAD_BYTES, Stored, VerifyingKey, decode_signed_head,
     digest, layout, open_bytes, piece_body,
 };
 
 use super::LogStore;
+use super::listing::Range;
 use super::log_store::same_log;
 use crate::host::AgentError;
 use crate::repository::Repository;
@@ -46,6 +47,17 @@ impl LogStore {
     /// [`FormatError`] for one that nobody whom we trust has signed; the store's.
     pub async fn head(&self, place: &LogPlace) -> Result<LogPiece> {
         self.measured(place).await.map(|(piece, _)| piece)
+    }
+
+    /// Whether a piece that was listed was deleted, and no state of it counts: it never was one.
+    pub(super) fn is_nothing(&self, place: &LogPlace, error: &anyhow::Error) -> bool {
+        is_missing(error) && self.states.deleted(&layout::piece(&self.source, place))
+    }
+
+    /// The same of a range.
+    pub(super) fn is_none(&self, of: &Lineage, (start, end): Range, error: &anyhow::Error) -> bool {
+        let part = LogPart::Range { start, end };
+        self.is_nothing(&LogPlace { lineage: of.clone(), part }, error)
     }
 
     /// The same with the head's own length.

@@ -13,7 +13,7 @@ use super::LogStore;
 use super::indexed::Indexed;
 use super::pieces::Signer;
 use crate::host::{Exit, Failure, Limits};
-use crate::repository::faults::is_bad_manifest;
+use crate::repository::faults::{is_bad_manifest, is_missing};
 use crate::repository::memory::CONTRADICTS;
 use crate::repository::{Repository, drills};
 use crate::transfer::download::is_wrong_key;
@@ -103,6 +103,8 @@ pub(crate) async fn verify(
     while let Some((read, index)) = reading.next().await {
         match read {
             Ok((pieces, signer)) => indexed.add(index, &pieces, signer),
+            // It was deleted, and never was one.
+            Err(error) if is_missing(&error) => {}
             Err(error) => note(&mut verdict, error)?,
         }
     }
@@ -141,6 +143,9 @@ async fn verify_pieces(
     });
     let mut looking = stream::iter(looking).buffered(at_once);
     while let Some((looked, signer, place)) = looking.next().await {
+        if looked.as_ref().is_err_and(|error| log_store.is_nothing(&place, error)) {
+            continue;
+        }
         verdict.pieces += 1;
         let found = verdict.problems.len();
         let taken = looked.and_then(|(looked, head)| {

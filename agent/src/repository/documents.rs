@@ -228,7 +228,15 @@ async fn believed(
     Ok(read.into_iter().flatten().collect())
 }
 
-async fn counts(repository: &Repository, source: &SourceId, key: &Key) -> Result<bool> {
+/// Whether what lies under a key is what it says, signed by whom we trust.
+///
+/// # Errors
+/// What is wrong with it; the store's.
+pub(super) async fn counts(
+    repository: &Repository,
+    source: &SourceId,
+    key: &Key,
+) -> Result<bool> {
     if let Some((_, backup)) = layout::acceptance_at(key) {
         let found = repository.manifest(source, &backup).await?;
         let Some(proven) = found else { return Ok(false) };

@@ -7,11 +7,12 @@ use anyhow::{Context as _, Result};
 use drctl_catalog::Newer;
 use drctl_model::{BackupId, BackupSummary, Named, SourceId};
 use drctl_store::layout::{self, Kind};
-use drctl_store::{Alarm, Bucket, Key, Odd, State};
+use drctl_store::{Alarm, Key, State};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::chain::Family;
 use super::count_and_size::Seen;
+use super::deleted::tell;
 use super::faults::{is_bad_manifest, is_newer};
 use super::named::by_manifest;
 use super::{Closed, MANIFESTS_AT_ONCE, Repository, everything};
@@ -39,6 +40,8 @@ pub struct Inventory {
     pub foreign_objects: u64,
     /// Manifests behind a delete marker: the backup counts, and somebody tried to remove it.
     pub deleted: Vec<(SourceId, BackupId)>,
+    /// Objects that were deleted and of which no state ever counted, where the bucket keeps them.
+    pub(crate) never_counted: Vec<Key>,
     /// Incremental backups whose chain does not hold, with the reason: they cannot be restored.
     pub broken: Vec<(SourceId, BackupId, String)>,
     /// Backups of which other objects are listed than their manifests name, with what differs.
@@ -73,8 +76,9 @@ pub(crate) async fn inventory_of_open(repository: &Repository) -> Result<Invento
     let closed = Closed::of(repository).await?;
     let mut found = Inventory { newer_marker, closed, ..Inventory::default() };
     let (mut seen, bucket) = (Seen::default(), &repository.bucket);
+    let mut deleted = Vec::new();
     let each = |state: State| {
-        found.take(bucket, &mut seen, &state);
+        found.take(&mut deleted, &mut seen, state);
         ControlFlow::Continue(())
     };
     bucket.list_states(&Key::default(), None, each).await.context("list the bucket")?;
@@ -112,7 +116,8 @@ pub(crate) async fn inventory_of_open(repository: &Repository) -> Result<Invento
         }
     }
     drop(all);
-    found.deleted = hidden.into_iter().collect();
+    found.deleted = hidden.into_iter().filter(|at| committed.contains(at)).collect();
+    found.never_counted = tell(repository, deleted).await?;
     let orphans = data.into_keys().filter(|at| !committed.contains(at));
     found.orphans = orphans.filter(|(source, _)| !found.closed.holds(source)).collect();
     found.backups.sort_by(|a, b| (&a.source, &a.backup).cmp(&(&b.source, &b.backup)));
@@ -165,7 +170,7 @@ pub(crate) async fn not_counted(
 
 impl Inventory {
     /// Of one object the newest state comes first.
-    fn take(&mut self, bucket: &Bucket, seen: &mut Seen, state: &State) {
+    fn take(&mut self, deleted: &mut Vec<Key>, seen: &mut Seen, state: State) {
         let is_there = state.latest && !state.deleted;
         self.objects += u64::from(is_there);
         let kind = layout::classify(&state.key);
@@ -179,7 +184,7 @@ impl Inventory {
             | Kind::Statement(_)
                 if state.latest && state.deleted =>
             {
-                bucket.alarm(&state.key, Odd::Deleted);
+                deleted.push(state.key);
             }
             Kind::Foreign if is_there => {
                 self.foreign_objects += 1;
@@ -187,7 +192,7 @@ impl Inventory {
                     self.foreign.push(state.key.to_string());
                 }
             }
-            kind => seen.take(kind, state),
+            kind => seen.take(kind, &state),
         }
     }
 }

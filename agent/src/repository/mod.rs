@@ -7,6 +7,7 @@ pub(crate) mod cache;
 pub(crate) mod chain;
 pub(crate) mod closed;
 pub(crate) mod count_and_size;
+mod deleted;
 pub(crate) mod documents;
 pub(crate) mod drills;
 pub(crate) mod faults;

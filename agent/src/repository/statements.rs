@@ -71,7 +71,7 @@ pub async fn statements(repository: &Repository, source: &SourceId) -> Result<St
     let listing = repository.bucket.list_states(&folder, None, each);
     listing.await.context("list the statements")?;
     let reading = listed.clone().into_iter();
-    let reading = reading.map(|n| async move { (n, read(repository, source, n).await) });
+    let reading = reading.map(|n| async move { (n, statement(repository, source, n).await) });
     let mut reading = stream::iter(reading).buffered(MANIFESTS_AT_ONCE);
     let (mut said, mut refused, mut newer) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     while let Some((n, found)) = reading.next().await {
@@ -102,7 +102,12 @@ pub async fn statements(repository: &Repository, source: &SourceId) -> Result<St
     Ok(Statements { source, said, in_force, listed, refused, newer, astray, strangers })
 }
 
-async fn read(repository: &Repository, source: &SourceId, n: u64) -> Result<Said> {
+/// The statement of a number.
+pub(super) async fn statement(
+    repository: &Repository,
+    source: &SourceId,
+    n: u64,
+) -> Result<Said> {
     let Repository { bucket, trust, id, .. } = repository;
     let key = layout::statement(source, n);
     let read = |stored: Stored| async move {

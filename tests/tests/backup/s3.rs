@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ObjectLockRetention, ObjectLockRetentionMode};
-use drctl_model::Manifest;
-use drctl_store::{SigningKey, encode_manifest};
+use drctl_model::{Drill, DrillId, DrillOutcome, Header, Lsn, Manifest, Timeline};
+use drctl_store::{SigningKey, encode_drill, encode_manifest, layout};
 use drctl_tests::damage::unproven_manifest;
 use drctl_tests::servers::hiding::Hiding;
 use drctl_tests::servers::minio::Minio;
@@ -153,6 +153,95 @@ fn everything_deleted_from_a_bucket_with_versions_can_still_be_restored() {
     for which in [&["--latest"][..], &["--backup", &id]] {
         let new = shop.beside(which, &[]);
         assert_eq!(shop.server.psql(&new, "select count(*) from orders"), "20000");
+    }
+}
+
+/// Removes every version of what lies under a key, and its delete markers.
+fn purge(minio: &Minio, key: &str) {
+    let client = minio.client();
+    let listed = wait(client.list_object_versions().bucket("shop").prefix(key).send()).unwrap();
+    let versions = listed.versions().iter().filter_map(|one| one.version_id());
+    let markers = listed.delete_markers().iter().filter_map(|one| one.version_id());
+    for version in versions.chain(markers) {
+        let delete = client.delete_object().bucket("shop").key(key).version_id(version);
+        wait(delete.send()).unwrap();
+    }
+}
+
+#[test]
+fn what_a_stranger_put_and_somebody_removed_is_no_loss() {
+    let minio = Minio::start();
+    minio.make_bucket("shop");
+    minio.set_versioning("shop");
+    let shop = shop(&minio);
+    let id = shop.site.backup();
+    let other = "20260301T000000Z-0000000000000001";
+    let lineage = "000000000000002a-00000001";
+    let junk = [
+        "k/000007.json".to_owned(),
+        format!("d/{other}.json"),
+        format!("a/{id}.json"),
+        format!("x/{other}.json"),
+        format!("b/{other}/manifest.json"),
+        format!("l/{lineage}/{:016x}-{:016x}.log", 0, 1 << 24),
+        format!("l/{lineage}/{:016x}-{:016x}.index", 0, 1 << 24),
+    ];
+    let junk = junk.map(|name| format!("below/s/shop/{name}"));
+    for key in &junk {
+        overwrite(&minio, key, b"junk");
+    }
+    let _ = shop.site.drctl(&["catalog", "check"]).ended(3);
+    for key in &junk {
+        delete(&minio, key);
+    }
+    let check = shop.site.json(0, &["catalog", "check"]);
+    assert!(codes(&check).is_empty() && check["deleted"] == serde_json::json!([]), "{check}");
+    let _ = shop.site.json(0, &["verify"]);
+    // What counted once is an alarm, and what this host has read is missed.
+    let _ = shop.site.json(0, &["pin", &id, "--reason", "it stays"]);
+    let pin = "below/s/shop/k/000001.json";
+    delete(&minio, pin);
+    assert_eq!(codes(&shop.site.json(3, &["catalog", "check"])), ["object_deleted"]);
+    purge(&minio, pin);
+    let check = shop.site.json(4, &["catalog", "check"]);
+    assert!(check["lost"].to_string().contains("k/000001.json"), "{check}");
+    let _ = shop.site.json(0, &["unfreeze", "shop", "--without", "1", "--reason", "explained"]);
+    let _ = shop.site.json(0, &["catalog", "check"]);
+    let drill = drill(&minio, &id);
+    let key = format!("below/{}", layout::drill(&drill.source, &drill.drill));
+    overwrite(&minio, &key, &encode_drill(&drill, &shop.site.signing_key()).unwrap());
+    let _ = shop.site.json(0, &["list"]);
+    delete(&minio, &key);
+    assert_eq!(codes(&shop.site.json(3, &["catalog", "check"])), ["object_deleted"]);
+    purge(&minio, &key);
+    overwrite(&minio, &key, b"junk");
+    delete(&minio, &key);
+    assert_eq!(codes(&shop.site.json(3, &["catalog", "check"])), ["object_lost"]);
+}
+
+/// A drill that has proven a backup.
+fn drill(minio: &Minio, id: &str) -> Drill {
+    let marker: Value = serde_json::from_slice(&read(minio, "below/drctl-repo.json")).unwrap();
+    let at = jiff::Timestamp::now();
+    Drill {
+        header: Header::new([]),
+        repository: marker["repository"].as_str().unwrap().parse().unwrap(),
+        source: "shop".parse().unwrap(),
+        drill: DrillId::new(at, 7),
+        host: "db1".to_owned(),
+        started: at,
+        took_ms: 5400,
+        system_id: 42,
+        timeline: Timeline::FIRST,
+        base: id.parse().unwrap(),
+        newest: None,
+        target: "the end of the WAL".to_owned(),
+        outcome: DrillOutcome::Proven {
+            replayed: Lsn(1),
+            shows: None,
+            counted: vec![],
+            left_out: Vec::new(),
+        },
     }
 }
 

@@ -76,6 +76,37 @@ fn delete_markers_over_the_log_lose_no_commit_where_deleted_folders_are_hidden()
     assert_eq!(ticks(&path), list(1..31));
 }
 
+#[test]
+fn what_a_stranger_put_among_the_log_and_somebody_removed_is_nothing() {
+    let minio = Minio::start();
+    minio.make_bucket("shop");
+    minio.set_versioning("shop");
+    let shop = Archiving::with(true, in_s3(&minio, minio.endpoint()));
+    shop.back_up();
+    shop.segments_of_ten(3);
+    let before = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    let client = minio.client();
+    let piece = key(&shop, 3, MIB);
+    let (folder, _) = piece.rsplit_once('/').unwrap();
+    let index = format!("{folder}/{:016x}-{:016x}.index", 0, MIB);
+    let note = format!("{folder}/notes/history");
+    for key in [&piece, &index, &note].map(|key| format!("below/{key}")) {
+        let put = client.put_object().bucket("shop").key(&key);
+        wait(put.body(ByteStream::from_static(b"mine")).send()).unwrap();
+        wait(client.delete_object().bucket("shop").key(&key).send()).unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(shop.drctl(&["timeline", "shop"]).ended(0).json(), before);
+        let _ = shop.drctl(&["status", "--check"]).ended(0);
+        let checked = shop.drctl(&["catalog", "check"]).ended(0).json();
+        assert!(codes(&checked).is_empty(), "{checked}");
+        let verified = shop.drctl(&["verify", "shop", "--data"]).ended(0).json();
+        assert_eq!(verified["logs"][0]["good"], true, "{verified}");
+        fs::remove_file(shop.site.path("state/catalog.db")).unwrap();
+        let _ = shop.drctl(&["catalog", "rebuild"]).ended(0);
+    }
+}
+
 /// Runs drctl, which takes little memory.
 #[track_caller]
 fn frugally(shop: &Archiving, arguments: &[&str]) -> Ran {
