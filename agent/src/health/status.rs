@@ -4,6 +4,7 @@ mod dead;
 mod findings;
 mod jobs;
 mod judge;
+mod kept;
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use crate::host::{Failure, Setup};
 use crate::jobs::latest;
 use crate::repository::accept::is_accepted;
 use crate::repository::chain::Family;
-use crate::repository::drills::newest_refused;
+use crate::repository::drills::newest_in_doubt;
 use crate::repository::findings::refused;
 use crate::repository::inventory::not_counted;
 use crate::repository::losses::{is_lost, look_for_losses};
@@ -97,6 +98,7 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
         }
     }
     if let Ok(repository) = &opened {
+        kept::note((setup, repository, catalog), &mut all, deadline).await;
         let alarms = repository.alarms();
         for status in &mut all {
             let of_it = |alarm: &&Alarm| concerns(alarm, &status.source);
@@ -165,8 +167,8 @@ async fn note_losses(
             let good = status.newest_good.as_ref().map(|good| good.backup.clone());
             let said = statements(repository, source).await?;
             let counted = not_counted(repository, source, &known).await?;
-            let drill = newest_refused(repository, source, setup.clock.now()).await?;
-            Ok::<_, anyhow::Error>((gone, counted, good, (said, drill)))
+            let drill = newest_in_doubt(repository, source, setup.clock.now()).await?;
+            Ok::<_, anyhow::Error>((gone, counted, good, (said, drill.disbelieved())))
         };
         match looked.await {
             Ok((gone, (refused, newer), good, (said, drill))) => {
@@ -325,6 +327,7 @@ async fn one(
         marker_lost: false,
         marker_newer: None,
         frozen: Vec::new(),
+        kept: Vec::new(),
         said_in_doubt: Vec::new(),
         strangers: Vec::new(),
         drill_in_doubt: Vec::new(),

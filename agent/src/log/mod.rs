@@ -31,4 +31,4 @@ pub(crate) use standstill::{Standstill, Still};
 pub(crate) use upload_queue::{Cut, UploadQueue};
 pub(crate) use vanished::{is_of_log, lost_at};
 pub use verify::LogVerdict;
-pub(crate) use verify::{Records, verify};
+pub(crate) use verify::{Records, Unsigned, verify};

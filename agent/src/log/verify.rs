@@ -4,19 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
-use drctl_model::{Holds, LogPiece, LogPlace, SourceId};
+use drctl_model::{Holds, Lineage, LogPart, LogPiece, LogPlace, SourceId};
 use drctl_store::{Identities, layout};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 
 use super::LogStore;
 use super::indexed::Indexed;
+use super::listing::Range;
 use super::pieces::Signer;
 use crate::host::{Exit, Failure, Limits};
-use crate::repository::faults::{is_bad_manifest, is_missing};
+use crate::repository::faults::{is_bad_manifest, is_missing, is_unsigned};
 use crate::repository::memory::CONTRADICTS;
 use crate::repository::{Repository, drills};
 use crate::transfer::download::is_wrong_key;
+
+/// So many of the longest pieces further on no piece is ours, if none of those between is there.
+const FAR: u64 = 500;
 
 /// What was found out about a source's log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -37,6 +41,29 @@ pub struct LogVerdict {
     pub unproven: Vec<String>,
     /// How many pieces each key has signed, by what people call it.
     pub signers: BTreeMap<String, u64>,
+    /// What is among the problems because nobody whom we trust has signed it.
+    pub(crate) unsigned: Vec<Unsigned>,
+}
+
+/// Something that nobody whom we trust has signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unsigned {
+    /// Under which keys it lies.
+    pub(crate) keys: Vec<String>,
+    /// Which piece it would be, where it would be one.
+    pub(crate) place: Option<LogPlace>,
+    /// As what it is among the problems.
+    pub(crate) problem: (String, String),
+    /// Whether log that is good shows that none can be missing there.
+    pub(crate) needless: bool,
+    /// Whether no piece of its lineage is good.
+    pub(crate) alone: bool,
+}
+
+impl Unsigned {
+    fn of(keys: Vec<String>, problem: (String, String)) -> Self {
+        Unsigned { keys, place: None, problem, needless: false, alone: false }
+    }
 }
 
 impl LogVerdict {
@@ -105,13 +132,25 @@ pub(crate) async fn verify(
             Ok((pieces, signer)) => indexed.add(index, &pieces, signer),
             // It was deleted, and never was one.
             Err(error) if is_missing(&error) => {}
-            Err(error) => note(&mut verdict, error)?,
+            Err(error) => {
+                let unsigned = is_unsigned(&error);
+                note(&mut verdict, error)?;
+                let problem = verdict.problems.last().filter(|_| unsigned).cloned();
+                let key = layout::log_index(source, index).to_string();
+                verdict.unsigned.extend(problem.map(|problem| Unsigned::of(vec![key], problem)));
+            }
         }
     }
     let mut refused = Vec::new();
     drills(repository, source, &mut refused).await?;
-    let evidence = refused.into_iter().map(|one| (one.code.to_owned(), one.text));
-    verdict.problems.extend(evidence);
+    for one in refused {
+        let problem = (one.code.to_owned(), one.text);
+        verdict.problems.push(problem.clone());
+        if !one.unsigned.is_empty() {
+            let keys = one.unsigned.iter().map(|id| layout::drill(source, id).to_string());
+            verdict.unsigned.push(Unsigned::of(keys.collect(), problem));
+        }
+    }
     let depth = match identities {
         _ if !data => Depth::Head,
         None => Depth::Stored,
@@ -142,6 +181,7 @@ async fn verify_pieces(
         }
     });
     let mut looking = stream::iter(looking).buffered(at_once);
+    let mut good: BTreeMap<Lineage, Vec<Range>> = BTreeMap::new();
     while let Some((looked, signer, place)) = looking.next().await {
         if looked.as_ref().is_err_and(|error| log_store.is_nothing(&place, error)) {
             continue;
@@ -153,9 +193,18 @@ async fn verify_pieces(
             head.into_iter().for_each(|head| indexed.compare(head));
             taken
         });
-        if let Err(error) = taken {
-            note(verdict, error)?;
-            records.interrupt();
+        match taken {
+            Ok(()) => good.entry(place.lineage.clone()).or_default().extend(range_of(&place)),
+            Err(error) => {
+                let unsigned = signer.is_none() && is_unsigned(&error);
+                note(verdict, error)?;
+                records.interrupt();
+                let problem = verdict.problems.last().filter(|_| unsigned).cloned();
+                verdict.unsigned.extend(problem.map(|problem| {
+                    let key = layout::piece(&log_store.source, &place).to_string();
+                    Unsigned { place: Some(place.clone()), ..Unsigned::of(vec![key], problem) }
+                }));
+            }
         }
         let Some(signer) = signer else { continue };
         let signer = log_store.repository.trust.name(&signer);
@@ -164,7 +213,35 @@ async fn verify_pieces(
         }
         *verdict.signers.entry(signer).or_default() += 1;
     }
+    for one in &mut verdict.unsigned {
+        let Some(place) = &one.place else { continue };
+        let good = good.get(&place.lineage).map(Vec::as_slice).unwrap_or_default();
+        one.alone = good.is_empty();
+        one.needless = range_of(place).is_some_and(|range| is_needless(good, range));
+    }
     Ok(())
+}
+
+fn range_of(place: &LogPlace) -> Option<Range> {
+    match place.part {
+        LogPart::Range { start, end } => Some((start, end)),
+        LogPart::Note { .. } => None,
+    }
+}
+
+/// Whether no log can be missing in a range: what is good, in order, holds all of it; or ends so far before
+/// it that hundreds of pieces would have to be gone without a trace.
+fn is_needless(good: &[Range], (start, end): Range) -> bool {
+    let (mut reached, mut longest) = (start, 0);
+    for (from, until) in good {
+        longest = longest.max(until.0.saturating_sub(from.0));
+        if *from <= reached {
+            reached = reached.max(*until);
+        }
+    }
+    let last = good.iter().map(|(_, until)| until.0).max();
+    let far = last.map(|last| last.saturating_add(longest.saturating_mul(FAR)));
+    reached >= end || far.is_some_and(|far| start.0 >= far)
 }
 
 /// How many pieces are read at once: as many as may be fetched at once, and of long ones no more
@@ -248,6 +325,8 @@ fn take_in(
 
 #[cfg(test)]
 mod tests {
+    use drctl_model::LogAt;
+
     use super::*;
 
     #[test]
@@ -261,5 +340,24 @@ mod tests {
         }
         assert_eq!(at_once(None, Depth::Stored, limits), 4);
         assert_eq!(at_once(Some(9), Depth::Stored, Limits { fetches: 0, ..limits }), 1);
+    }
+
+    #[test]
+    fn what_good_log_holds_or_is_far_behind_it_is_none_that_is_missing() {
+        let range = |start, end| (LogAt(start), LogAt(end));
+        let good = [range(0, 4), range(4, 8), range(12, 16)];
+        let cases = [
+            ((0, 4), true),
+            ((2, 8), true),
+            ((6, 10), false),
+            ((8, 12), false),
+            ((16, 20), false),
+            ((2015, 2020), false),
+            ((2016, 2020), true),
+        ];
+        for ((start, end), needless) in cases {
+            assert_eq!(is_needless(&good, range(start, end)), needless, "{start}-{end}");
+            assert!(!is_needless(&[], range(start, end)));
+        }
     }
 }

@@ -9,8 +9,8 @@ use drctl_model::{
     BackupId, BackupSummary, DrillOutcome, InForce, Lineage, LogAt, LogPart, Named, SourceId,
     Tombstone, newest_first, shown,
 };
-use drctl_store::State;
 use drctl_store::layout::{self, Kind};
+use drctl_store::{Key, State};
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 
@@ -109,7 +109,7 @@ pub(super) async fn holdings(
     };
     let count = backups.iter().filter(counts).map(|one| one.backup.clone()).collect();
     drop(family);
-    let weights = weights(repository, source).await?;
+    let weights = weights(repository, &layout::backups(source)).await?;
     let (rest, unfinished) = without_manifest(repository, catalog, source, &weights).await?;
     let attempts: Vec<BackupId> = unfinished.iter().map(|(id, _)| id.clone()).collect();
     let own = own_attempts(setup, catalog, (source, &attempts), ours).await?;
@@ -144,7 +144,7 @@ pub(super) async fn holdings(
 
 /// Leaves out what is dated in the future and nobody whom we trust has signed, unless a manifest that this
 /// host knows, or that others name, is in its place: it hides nothing, and would freeze the source for ever.
-async fn without_strangers(
+pub(super) async fn without_strangers(
     catalog: &Catalog,
     (source, now): (&SourceId, Timestamp),
     doubts: &mut Doubts,
@@ -179,7 +179,7 @@ async fn proven(
 
 /// What is lost, each in a few words: what was `found` before the log was read, and what of the log is gone
 /// by what was read since, which the catalog was told.
-async fn still_lost(
+pub(super) async fn still_lost(
     catalog: &Catalog,
     source: &SourceId,
     mut found: Vec<Lost>,
@@ -192,7 +192,10 @@ async fn still_lost(
 }
 
 /// What a listing shows of each attempt.
-async fn weights(repository: &Repository, source: &SourceId) -> Result<BTreeMap<BackupId, Weight>> {
+pub(super) async fn weights(
+    repository: &Repository,
+    below: &Key,
+) -> Result<BTreeMap<BackupId, Weight>> {
     let mut found: BTreeMap<BackupId, Weight> = BTreeMap::new();
     let each = |state: State| {
         let (id, is_manifest) = match layout::classify(&state.key) {
@@ -211,14 +214,13 @@ async fn weights(repository: &Repository, source: &SourceId) -> Result<BTreeMap<
         }
         ControlFlow::Continue(())
     };
-    let prefix = layout::backups(source);
-    repository.bucket.list_states(&prefix, None, each).await.context("list the backups")?;
+    repository.bucket.list_states(below, None, each).await.context("list the backups")?;
     Ok(found)
 }
 
 /// What lies there without a manifest: rests of removed backups, and attempts that are not finished, with
 /// the time of the newest object.
-async fn without_manifest(
+pub(super) async fn without_manifest(
     repository: &Repository,
     catalog: &Catalog,
     source: &SourceId,

@@ -5,11 +5,13 @@ mod frozen;
 mod holdings;
 mod orphans;
 mod plan;
+mod reasons;
 mod remove;
 
 pub use carry_out::{Pruned, carry_out};
 pub use orphans::Orphan;
 pub use plan::{LogCut, Planned, PrunePlan, Rest};
+pub(crate) use reasons::reasons;
 pub use remove::{remove, remove_unattended};
 
 use anyhow::Result;

@@ -11,7 +11,7 @@ use drctl_store::{
 };
 use jiff::Timestamp;
 
-use super::faults::{is_bad_manifest, is_missing, is_newer};
+use super::faults::{is_bad_manifest, is_missing, is_newer, is_unsigned};
 use super::first::first;
 use super::{Memory, Proven, Repository, documents, words};
 use crate::host::{AgentError, Setup};
@@ -81,6 +81,8 @@ async fn believed(repository: &Repository, proven: &Proven) -> Result<Option<Acc
 pub(crate) enum Disbelieved {
     /// Nobody whom we believe has signed it, or it is none.
     Refused(String),
+    /// Nobody whom we trust has signed anything there.
+    Unsigned(String),
     /// Only a newer drctl reads it.
     Newer(String),
 }
@@ -97,7 +99,11 @@ pub(crate) async fn disbelieved(
     match read(repository, proven).await {
         Err(error) if is_bad_manifest(&error) => {
             let why = format!("the acceptance of {}: {error:#}", proven.manifest.backup);
-            let kind = if is_newer(&error) { Disbelieved::Newer } else { Disbelieved::Refused };
+            let kind = match (is_newer(&error), is_unsigned(&error)) {
+                (true, _) => Disbelieved::Newer,
+                (false, true) => Disbelieved::Unsigned,
+                (false, false) => Disbelieved::Refused,
+            };
             Ok(Some(kind(why)))
         }
         read => read.map(|_| None),

@@ -13,7 +13,7 @@ use drctl_store::{Key, State, StoreError, layout};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::drills::{self, drills};
-use super::faults::{is_bad_manifest, is_missing, is_newer};
+use super::faults::{is_bad_manifest, is_missing, is_newer, is_unsigned};
 use super::memory::NEWER;
 use super::removed::tombstone;
 use super::statements::statements;
@@ -36,6 +36,8 @@ pub struct Doubtful {
     pub missing: Vec<(String, String)>,
     /// What nobody whom we trust has signed, and what hides nothing, each in a sentence.
     pub strangers: Vec<String>,
+    /// Keys of what is there, is not believed and nobody whom we trust has signed, with what is refused.
+    pub(crate) unsigned: Vec<(String, String)>,
 }
 
 impl Doubtful {
@@ -45,6 +47,7 @@ impl Doubtful {
         self.newer.extend(other.newer);
         self.missing.extend(other.missing);
         self.strangers.extend(other.strangers);
+        self.unsigned.extend(other.unsigned);
     }
 }
 
@@ -60,15 +63,20 @@ pub(crate) async fn doubtful(repository: &Repository, source: &SourceId) -> Resu
         newer: said.newer().collect(),
         missing: missing.collect(),
         strangers: said.strangers(),
+        unsigned: Vec::new(),
     };
     for (key, error) in removed::disbelieved(repository, source).await? {
         let why = shown(&format!("{error:#}"), SHOWN);
         match is_newer(&error) {
             true => found.newer.push(format!("only a newer drctl reads {key}: {why}")),
-            false => found.refused.push(format!(
-                "{key} is not believed here ({why}): what it says was removed counts as lost where \
-                 somebody misses it"
-            )),
+            false => {
+                let text = format!(
+                    "{key} is not believed here ({why}): what it says was removed counts as lost where \
+                     somebody misses it"
+                );
+                found.unsigned.extend(is_unsigned(&error).then(|| (key.to_string(), text.clone())));
+                found.refused.push(text);
+            }
         }
     }
     Ok(found)
@@ -232,11 +240,7 @@ async fn believed(
 ///
 /// # Errors
 /// What is wrong with it; the store's.
-pub(super) async fn counts(
-    repository: &Repository,
-    source: &SourceId,
-    key: &Key,
-) -> Result<bool> {
+pub(super) async fn counts(repository: &Repository, source: &SourceId, key: &Key) -> Result<bool> {
     if let Some((_, backup)) = layout::acceptance_at(key) {
         let found = repository.manifest(source, &backup).await?;
         let Some(proven) = found else { return Ok(false) };

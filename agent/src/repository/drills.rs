@@ -9,7 +9,7 @@ use drctl_store::{MAX_DRILL_BYTES, State, Stored, VerifyingKey, decode_drill, la
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
-use super::faults::{is_bad_manifest, is_missing, is_newer};
+use super::faults::{is_bad_manifest, is_missing, is_newer, is_unsigned};
 use super::first::first;
 use super::memory::NEWER;
 use super::named::Names;
@@ -45,6 +45,8 @@ pub struct Refused {
     pub text: String,
     /// Which one, where it is one.
     pub drill: Option<DrillId>,
+    /// All that it is of, where nobody whom we trust has signed any of that.
+    pub unsigned: Vec<DrillId>,
 }
 
 /// The newest thousand drills of a source, oldest first, and who signed each. Those that nobody whom we trust has
@@ -62,20 +64,24 @@ pub async fn drills(
     let told = not.errors.iter().take(TOLD).map(|(id, error)| {
         let code = if is_newer(error) { NEWER } else { "malformed" };
         let drill = Some(id.clone());
-        Refused { code, text: format!("{EVIDENCE} {id}: {error:#}"), drill }
+        let unsigned = is_unsigned(error).then(|| id.clone()).into_iter().collect();
+        Refused { code, text: format!("{EVIDENCE} {id}: {error:#}"), drill, unsigned }
     });
     refused.extend(told);
     let more = not.errors.len().saturating_sub(TOLD);
     if more > 0 {
         let text = format!("{EVIDENCE} of {more} more objects is none");
-        refused.push(Refused { code: "malformed", text, drill: None });
+        let rest = &not.errors[TOLD..];
+        let all = rest.iter().all(|(_, error)| is_unsigned(error));
+        let unsigned = rest.iter().filter(|_| all).map(|(id, _)| id.clone()).collect();
+        refused.push(Refused { code: "malformed", text, drill: None, unsigned });
     }
     if not.unread > 0 {
         let text = format!(
             "{EVIDENCE} of {} older objects was not read: too many newer ones are none; remove these",
             not.unread
         );
-        refused.push(Refused { code: "malformed", text, drill: None });
+        refused.push(Refused { code: "malformed", text, drill: None, unsigned: Vec::new() });
     }
     Ok(drills)
 }
@@ -155,14 +161,20 @@ impl NewestDrill {
     /// Why nothing may be removed for it, each reason in a sentence.
     #[must_use]
     pub(crate) fn freezes(&self) -> Vec<String> {
+        let failed = self.failed.iter().map(|drill| format!("the newest drill, {drill}, failed"));
+        self.disbelieved().into_iter().chain(failed).collect()
+    }
+
+    /// The same of one that is not believed.
+    #[must_use]
+    pub(crate) fn disbelieved(&self) -> Vec<String> {
         let refused = self.refused.iter().map(|drill| {
             format!(
                 "the evidence of the newest drill, {drill}, is not believed here: it may have failed; run \
                  another drill, or, where a stranger wrote it, remove it with the bucket's own client"
             )
         });
-        let failed = self.failed.iter().map(|drill| format!("the newest drill, {drill}, failed"));
-        refused.chain(failed).collect()
+        refused.collect()
     }
 }
 
@@ -178,20 +190,18 @@ async fn listed(repository: &Repository, source: &SourceId) -> Result<BTreeSet<D
     Ok(ids)
 }
 
-/// Why nothing may be removed for what lies where the newest drill does and is not believed.
+/// What the newest drill of a source puts in doubt.
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn newest_refused(
+pub(crate) async fn newest_in_doubt(
     repository: &Repository,
     source: &SourceId,
     now: Timestamp,
-) -> Result<Vec<String>> {
+) -> Result<NewestDrill> {
     let (drills, not) = newest(repository, source, (MOST_NAMING, READ_NAMING)).await?;
     let refused = not.errors.iter().map(|(id, _)| id);
-    let drills = drills.iter().rev().map(|(drill, _)| drill);
-    let found = NewestDrill::of(drills, refused, now);
-    Ok(NewestDrill { failed: None, ..found }.freezes())
+    Ok(NewestDrill::of(drills.iter().rev().map(|(drill, _)| drill), refused, now))
 }
 
 /// The manifests that the evidence of the newest drills names.

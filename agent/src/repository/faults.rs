@@ -24,3 +24,13 @@ pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
         .chain()
         .any(|cause| matches!(cause.downcast_ref::<StoreError>(), Some(StoreError::Missing { .. })))
 }
+
+/// Whether no key that is trusted here has signed what lies there.
+#[must_use]
+pub(crate) fn is_unsigned(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let too_large =
+            matches!(cause.downcast_ref::<StoreError>(), Some(StoreError::TooLarge { .. }));
+        too_large || cause.downcast_ref().is_some_and(FormatError::is_unsigned)
+    })
+}

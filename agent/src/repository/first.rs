@@ -4,7 +4,7 @@ use anyhow::Result;
 use drctl_store::{Bucket, Kept, Odd, StoreError, Stored};
 use object_store::path::Path;
 
-use super::faults::{is_bad_manifest, is_newer};
+use super::faults::{is_bad_manifest, is_newer, is_unsigned};
 use crate::host::AgentError;
 
 /// How many of the other states are read, to see whether they say something else.
@@ -58,8 +58,12 @@ where
                     Some(_) => {}
                 }
             }
-            // What a newer drctl wrote is no less there for what somebody wrote over it.
-            Err(error) if counts_not(&error) => wrong = wrong.filter(is_newer).or(Some(error)),
+            // What a newer drctl wrote, or a trusted key signed, is no less there for what somebody wrote
+            // over it.
+            Err(error) if counts_not(&error) => {
+                wrong =
+                    wrong.filter(|wrong| is_newer(wrong) || !is_unsigned(wrong)).or(Some(error));
+            }
             Err(error) => return Err(error),
         }
     }

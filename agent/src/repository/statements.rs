@@ -103,11 +103,7 @@ pub async fn statements(repository: &Repository, source: &SourceId) -> Result<St
 }
 
 /// The statement of a number.
-pub(super) async fn statement(
-    repository: &Repository,
-    source: &SourceId,
-    n: u64,
-) -> Result<Said> {
+pub(super) async fn statement(repository: &Repository, source: &SourceId, n: u64) -> Result<Said> {
     let Repository { bucket, trust, id, .. } = repository;
     let key = layout::statement(source, n);
     let read = |stored: Stored| async move {

@@ -40,6 +40,9 @@ fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     [head.as_bytes(), payload].concat()
 }
 
+/// What an envelope is called, for people.
+pub(crate) const ENVELOPE: &str = "signed envelope";
+
 /// A kind of small JSON document that is signed as a whole.
 pub(crate) struct Document {
     pub(crate) payload_type: &'static str,
@@ -125,6 +128,20 @@ pub(crate) fn parse<T: DeserializeOwned>(
     serde_json::from_slice(payload).map_err(json)
 }
 
+impl FormatError {
+    /// Whether no key that is trusted has signed any document here, as far as can be seen.
+    #[must_use]
+    pub fn is_unsigned(&self) -> bool {
+        match self {
+            FormatError::Untrusted { .. }
+            | FormatError::TooLarge { .. }
+            | FormatError::Malformed { .. } => true,
+            FormatError::Json { what, .. } => *what == ENVELOPE,
+            _ => false,
+        }
+    }
+}
+
 /// The envelope around `payload`, signed by `key`.
 pub(crate) fn sign(payload_type: &str, payload: &[u8], key: &SigningKey) -> Vec<u8> {
     let signature = Signature {
@@ -163,16 +180,15 @@ type Opened = (Vec<u8>, Vec<(String, [u8; 64])>);
 
 /// The payload without any proof of who wrote it, and the raw signatures.
 pub(crate) fn open(payload_type: &str, bytes: &[u8]) -> Result<Opened, FormatError> {
-    const WHAT: &str = "signed envelope";
     if bytes.len() > MAX_ENVELOPE_BYTES {
-        return Err(FormatError::TooLarge { what: WHAT, limit: MAX_ENVELOPE_BYTES });
+        return Err(FormatError::TooLarge { what: ENVELOPE, limit: MAX_ENVELOPE_BYTES });
     }
     let envelope: Envelope =
-        serde_json::from_slice(bytes).map_err(|source| FormatError::json(WHAT, &source))?;
+        serde_json::from_slice(bytes).map_err(|source| FormatError::json(ENVELOPE, &source))?;
     if envelope.payload_type != payload_type {
         return Err(FormatError::PayloadType);
     }
-    let malformed = || FormatError::Malformed { what: WHAT };
+    let malformed = || FormatError::Malformed { what: ENVELOPE };
     let payload = STANDARD.decode(&envelope.payload).map_err(|_| malformed())?;
     if envelope.signatures.is_empty() || envelope.signatures.len() > 16 {
         return Err(malformed());

@@ -128,6 +128,53 @@ fn what_is_no_file_is_not_opened() {
 }
 
 #[test]
+fn a_manifest_that_nobody_signed_is_bad_only_where_it_may_have_been_one() {
+    let shop = Shop::open();
+    let (older, newest) = (shop.site.backup(), shop.site.backup());
+    let put = |id: &str, bytes: &[u8]| {
+        fs::create_dir_all(folder(&shop, id)).unwrap();
+        fs::write(folder(&shop, id).join("manifest.json"), bytes).unwrap();
+    };
+    // Nothing lies with it and nothing names it, or no clock was ever there.
+    let other = "20260301T000000Z-0000000000000001";
+    put(other, b"junk");
+    let future = "99991231T235959Z-ffffffffffffffff";
+    put(future, b"junk");
+    let verified = shop.site.json(3, &["verify"]);
+    assert_eq!(verified["strangers"].as_array().unwrap().len(), 2, "{verified}");
+    assert_eq!(verified["backups"].as_array().unwrap().len(), 2, "{verified}");
+    fs::remove_dir_all(folder(&shop, future)).unwrap();
+    let _ = shop.site.json(3, &["verify"]);
+    // Nor has a job failed.
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+    // The data of a backup lies with it.
+    let data = folder(&shop, other).join("d0");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("000000.zst.age"), "1").unwrap();
+    let bad = |id: &str| {
+        let verified = shop.site.json(4, &["verify"]);
+        let rows = verified["backups"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["backup"] == id).unwrap();
+        assert_eq!(row["good"], false, "{verified}");
+    };
+    bad(other);
+    fs::remove_dir_all(folder(&shop, other)).unwrap();
+    let _ = shop.site.json(0, &["verify"]);
+    // This host knows it, or without a catalog another backup names it, whatever is left of it.
+    for id in [&newest, &older] {
+        let good = fs::read(folder(&shop, id).join("manifest.json")).unwrap();
+        fs::remove_dir_all(folder(&shop, id)).unwrap();
+        put(id, b"junk");
+        bad(id);
+        fs::remove_dir_all(shop.site.path("state")).unwrap();
+        if *id == older {
+            bad(id);
+        }
+        put(id, &good);
+    }
+}
+
+#[test]
 fn nothing_vanishes_in_silence() {
     let shop = Shop::open();
     let older = shop.site.backup();

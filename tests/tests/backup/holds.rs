@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::common::Shop;
 use crate::prune::{
-    backups, folder, going, listed, may_not_remove, newest_first, plan, remove, shop, tombstone,
+    backups, folder, frozen, going, listed, may_not_remove, newest_first, plan, remove, shop,
+    tombstone,
 };
 
 /// Says something of a backup or of the source.
@@ -21,16 +22,6 @@ fn say(shop: &Shop, verb: &str, what: &str) -> Value {
 
 pub(crate) fn object(shop: &Shop, n: u64) -> PathBuf {
     shop.site.path(&format!("repository/s/shop/k/{n:06}.json"))
-}
-
-/// Asserts that nothing may go, and why.
-fn frozen(shop: &Shop, word: &str) {
-    let planned = plan(shop);
-    assert!(going(&planned).is_empty(), "{word}: {planned}");
-    assert!(planned["frozen"].to_string().contains(word), "{word}: {planned}");
-    assert_eq!(planned["digest"], Value::Null, "{planned}");
-    let said = shop.site.fails(2, "usage", &["prune", "shop", "--yes=0123456789abcdef"]);
-    assert!(said.contains("nothing of shop may go now"), "{said}");
 }
 
 pub(crate) fn statement(shop: &Shop, n: u64, statement: Stated, backup: Option<&str>) -> Statement {

@@ -5,12 +5,15 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 
-use drctl_model::{BackupId, Digest, Header, RepositoryId, Tombstone};
-use drctl_store::{SigningKey, digest, encode_tombstone};
+use drctl_model::{
+    BackupId, Digest, Drill, DrillId, DrillOutcome, Header, RepositoryId, Timeline, Tombstone,
+};
+use drctl_store::{SigningKey, digest, encode_drill, encode_tombstone};
 use drctl_tests::servers::minio::Minio;
 use serde_json::{Value, json};
 
 use crate::common::Shop;
+use crate::newer::newer;
 use crate::other_cluster::another_answers;
 use crate::s3;
 
@@ -44,6 +47,21 @@ fn remove_with(shop: &Shop, code: i32) -> Value {
     let yes = format!("--yes={}", plan["digest"].as_str().unwrap());
     let number = going(&plan).len().to_string();
     shop.site.json(code, &["prune", "shop", &yes, "--backups", &number])["sources"][0].clone()
+}
+
+/// Asserts that nothing may go, and why; and that `status` says the same.
+#[track_caller]
+pub(crate) fn frozen(shop: &Shop, word: &str) {
+    let planned = plan(shop);
+    assert!(going(&planned).is_empty(), "{word}: {planned}");
+    assert!(planned["frozen"].to_string().contains(word), "{word}: {planned}");
+    assert_eq!(planned["digest"], Value::Null, "{planned}");
+    let said = shop.site.fails(2, "usage", &["prune", "shop", "--yes=0123456789abcdef"]);
+    assert!(said.contains("nothing of shop may go now"), "{said}");
+    let status = shop.site.status();
+    assert_eq!(status["frozen"], planned["frozen"], "{word}: {status}");
+    let text = shop.site.drctl(&["status"]).ended(0).out;
+    assert!(text.contains("nothing of it is removed: "), "{word}: {text}");
 }
 
 pub(crate) fn backups(shop: &Shop, count: usize) -> Vec<String> {
@@ -237,6 +255,95 @@ fn a_tombstone_that_is_not_believed_hides_no_loss() {
 }
 
 #[test]
+fn status_names_every_reason_for_which_nothing_goes_as_the_plan_does() {
+    let shop = shop(2);
+    let ids = backups(&shop, 4);
+    let status = || shop.site.status();
+    assert_eq!((&status()["frozen"], &status()["health"]), (&json!([]), &json!("good")));
+    assert!(!shop.site.drctl(&["status"]).ended(0).out.contains("nothing of it is removed"));
+    let frozen = |word: &str| frozen(&shop, word);
+    // Statements, and what is missing of them.
+    let _ = shop.site.json(0, &["freeze", "shop", "--reason", "audit"]);
+    let _ = shop.site.json(0, &["hold", "shop", "--reason", "case 4711"]);
+    frozen("it is frozen since");
+    frozen("it is on legal hold since");
+    let said = shop.site.path("repository/s/shop/k/000001.json");
+    let freeze = fs::read(&said).unwrap();
+    fs::remove_file(&said).unwrap();
+    frozen("statement 1 of shop is missing");
+    fs::write(&said, "{}").unwrap();
+    frozen("000001.json is not believed here");
+    fs::write(&said, freeze).unwrap();
+    let _ = shop.site.json(0, &["unfreeze", "shop", "--reason", "done"]);
+    let _ = shop.site.json(0, &["release", "shop", "--reason", "done"]);
+    assert_eq!(status()["frozen"], json!([]));
+    // What only a newer drctl reads, and the marker of one.
+    let id = newer(&shop, &ids[3]);
+    frozen("only a newer drctl reads");
+    fs::remove_dir_all(folder(&shop, &id)).unwrap();
+    let marker = shop.site.path("repository/drctl-repo.json");
+    let good = fs::read(&marker).unwrap();
+    fs::write(&marker, "{}").unwrap();
+    frozen("marker is lost");
+    fs::write(&marker, good).unwrap();
+    // Drills.
+    let drill = drill(&shop, &ids[3]);
+    let place = shop.site.path(&format!("repository/s/shop/d/{}.json", drill.drill));
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    fs::write(&place, encode_drill(&drill, &shop.site.signing_key()).unwrap()).unwrap();
+    frozen("failed");
+    fs::write(&place, "{}").unwrap();
+    frozen("it may have failed");
+    fs::remove_file(&place).unwrap();
+    let _ = shop.site.drctl(&["catalog", "forget", "shop"]).ended(0);
+    let forget = shop.site.drctl(&["--json", "catalog", "forget", "shop"]).json();
+    if let Some(digest) = forget["digest"].as_str() {
+        let _ = shop.site.drctl(&["catalog", "forget", "shop", &format!("--yes={digest}")]);
+    }
+    assert_eq!(status()["frozen"], json!([]));
+    // The newest one is damaged; and what this host remembers is not known.
+    let part = folder(&shop, &ids[3]).join("d0/000000.zst.age");
+    let mut bytes = fs::read(&part).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&part, &bytes).unwrap();
+    let _ = shop.site.json(4, &["verify", "--data"]);
+    frozen("does not count");
+    bytes[100] ^= 1;
+    fs::write(&part, &bytes).unwrap();
+    let _ = shop.site.json(0, &["verify", "--data"]);
+    assert_eq!(status()["frozen"], json!([]));
+    fs::remove_file(shop.site.path("state/catalog.db")).unwrap();
+    let _ = shop.site.drctl(&["list"]);
+    frozen("what this host remembers is not known");
+    let _ = shop.site.json(0, &["catalog", "rebuild"]);
+    assert_eq!(status()["frozen"], json!([]));
+    // Another cluster.
+    let _other = another_answers(&shop);
+    let _ = shop.site.json(0, &["backup", "shop"]);
+    frozen("of another cluster");
+}
+
+/// A drill that failed.
+fn drill(shop: &Shop, id: &str) -> Drill {
+    let of = tombstone(shop, id, Digest([0; 32]));
+    Drill {
+        header: Header::new([]),
+        repository: of.repository,
+        source: of.source,
+        drill: DrillId::new(of.removed, 7),
+        host: "db1".to_owned(),
+        started: of.removed,
+        took_ms: 5400,
+        system_id: 42,
+        timeline: Timeline::FIRST,
+        base: of.backup,
+        newest: None,
+        target: "the end of the WAL".to_owned(),
+        outcome: DrillOutcome::Failed { error: "mismatch".to_owned() },
+    }
+}
+
+#[test]
 fn a_key_that_may_not_sign_removals_removes_nothing() {
     let shop = shop(2);
     let ids = backups(&shop, 3);
@@ -253,14 +360,7 @@ fn nothing_goes_while_something_is_in_doubt() {
     let ids = backups(&shop, 4);
     assert_eq!(going(&plan(&shop)).len(), 2);
     let before = shop.site.files("repository");
-    let frozen = |word: &str| {
-        let planned = plan(&shop);
-        assert!(going(&planned).is_empty(), "{word}: {planned}");
-        assert!(planned["frozen"].to_string().contains(word), "{word}: {planned}");
-        assert_eq!(planned["digest"], Value::Null, "{planned}");
-        let said = shop.site.fails(2, "usage", &["prune", "shop", "--yes=0123456789abcdef"]);
-        assert!(said.contains("nothing of shop may go now"), "{said}");
-    };
+    let frozen = |word: &str| frozen(&shop, word);
     // A manifest that nobody whom we trust has signed.
     let strange = format!("{}ffffffffffffffff", &ids[3][..ids[3].len() - 16]);
     fs::create_dir_all(folder(&shop, &strange)).unwrap();

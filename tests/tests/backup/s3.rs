@@ -12,7 +12,7 @@ use drctl_tests::damage::unproven_manifest;
 use drctl_tests::servers::hiding::Hiding;
 use drctl_tests::servers::minio::Minio;
 use drctl_tests::servers::scripted::{Reply, Scripted};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cancel::{ended, start};
 use crate::catalog::sqlite;
@@ -177,6 +177,7 @@ fn what_a_stranger_put_and_somebody_removed_is_no_loss() {
     let id = shop.site.backup();
     let other = "20260301T000000Z-0000000000000001";
     let lineage = "000000000000002a-00000001";
+    let audit = format!("below/a/{:032x}/000000000001.json", 7);
     let junk = [
         "k/000007.json".to_owned(),
         format!("d/{other}.json"),
@@ -186,7 +187,8 @@ fn what_a_stranger_put_and_somebody_removed_is_no_loss() {
         format!("l/{lineage}/{:016x}-{:016x}.log", 0, 1 << 24),
         format!("l/{lineage}/{:016x}-{:016x}.index", 0, 1 << 24),
     ];
-    let junk = junk.map(|name| format!("below/s/shop/{name}"));
+    let mut junk = junk.map(|name| format!("below/s/shop/{name}")).to_vec();
+    junk.push(audit);
     for key in &junk {
         overwrite(&minio, key, b"junk");
     }
@@ -195,13 +197,14 @@ fn what_a_stranger_put_and_somebody_removed_is_no_loss() {
         delete(&minio, key);
     }
     let check = shop.site.json(0, &["catalog", "check"]);
-    assert!(codes(&check).is_empty() && check["deleted"] == serde_json::json!([]), "{check}");
+    assert!(codes(&check).is_empty() && check["deleted"] == json!([]), "{check}");
     let _ = shop.site.json(0, &["verify"]);
     // What counted once is an alarm, and what this host has read is missed.
     let _ = shop.site.json(0, &["pin", &id, "--reason", "it stays"]);
     let pin = "below/s/shop/k/000001.json";
     delete(&minio, pin);
     assert_eq!(codes(&shop.site.json(3, &["catalog", "check"])), ["object_deleted"]);
+    crate::prune::frozen(&shop, "somebody meddled with s/shop/k/000001.json");
     purge(&minio, pin);
     let check = shop.site.json(4, &["catalog", "check"]);
     assert!(check["lost"].to_string().contains("k/000001.json"), "{check}");
@@ -217,6 +220,53 @@ fn what_a_stranger_put_and_somebody_removed_is_no_loss() {
     overwrite(&minio, &key, b"junk");
     delete(&minio, &key);
     assert_eq!(codes(&shop.site.json(3, &["catalog", "check"])), ["object_lost"]);
+}
+
+#[test]
+fn what_no_trusted_key_ever_signed_is_a_strangers_and_damages_nothing() {
+    let minio = Minio::start();
+    minio.make_bucket_with_lock("shop");
+    let shop = shop(&minio);
+    let id = shop.site.backup();
+    let _ = shop.site.json(0, &["verify", "--data"]);
+    let other = "20260301T000000Z-0000000000000001";
+    let lineage = "000000000000002a-00000001";
+    let junk = [
+        format!("d/{other}.json"),
+        format!("a/{id}.json"),
+        format!("x/{other}.json"),
+        format!("b/{other}/manifest.json"),
+        format!("l/{lineage}/{:016x}-{:016x}.log", 0, 1 << 24),
+        format!("l/{lineage}/{:016x}-{:016x}.index", 0, 1 << 24),
+    ];
+    for name in &junk {
+        overwrite(&minio, &format!("below/s/shop/{name}"), b"junk");
+    }
+    for words in [&["verify"][..], &["verify", "shop", "--data"]] {
+        let verified = shop.site.json(3, words);
+        let told = verified["strangers"].to_string();
+        for name in &junk {
+            let name = name.trim_end_matches(".json").trim_end_matches("/manifest");
+            assert!(told.contains(name.rsplit('/').next().unwrap()), "{name}: {verified}");
+        }
+        assert!(told.contains("no trusted key signed any version"), "{verified}");
+        assert_eq!(verified["backups"].as_array().unwrap().len(), 1, "{verified}");
+        assert_eq!((&verified["logs"], &verified["refused"]), (&json!([]), &json!([])));
+    }
+    assert!(shop.site.drctl(&["verify"]).ended(3).out.contains("STRANGE: "));
+    // What a trusted key signed once, or this host knew, is no stranger's.
+    let manifest = read(&minio, &format!("below/s/shop/b/{id}/manifest.json"));
+    let elsewhere = "below/s/shop/b/20260302T000000Z-0000000000000001/manifest.json";
+    overwrite(&minio, elsewhere, &manifest);
+    let verified = shop.site.json(4, &["verify"]);
+    assert_eq!(verified["backups"].as_array().unwrap().len(), 2, "{verified}");
+    purge(&minio, elsewhere);
+    let _ = shop.site.json(3, &["verify"]);
+    let manifest = format!("below/s/shop/b/{id}/manifest.json");
+    purge(&minio, &manifest);
+    overwrite(&minio, &manifest, b"junk");
+    let verified = shop.site.json(4, &["verify"]);
+    assert_eq!(verified["backups"][0]["backup"], id.as_str(), "{verified}");
 }
 
 /// A drill that has proven a backup.

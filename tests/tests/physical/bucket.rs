@@ -107,6 +107,50 @@ fn what_a_stranger_put_among_the_log_and_somebody_removed_is_nothing() {
     }
 }
 
+#[test]
+fn rubbish_among_the_log_is_a_strangers_where_no_log_can_be_missing() {
+    let shop = Archiving::start(true);
+    shop.back_up();
+    shop.segments_of_ten(3);
+    let _ = shop.drctl(&["verify", "shop", "--data"]).ended(0);
+    let put = |key: &str| {
+        let path = shop.site.path("repository").join(key);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "mine").unwrap();
+        give_away(&shop.site.path("repository"));
+        path
+    };
+    let whole = fs::canonicalize(&shop.pieces()[0]).unwrap();
+    let name = whole.file_name().unwrap().to_str().unwrap();
+    let (start, _) = name.split_once('-').unwrap();
+    let start = u64::from_str_radix(start, 16).unwrap();
+    let next = key(&shop, 0, MIB);
+    let (folder, _) = next.rsplit_once('/').unwrap();
+    let within = format!("{folder}/{start:016x}-{:016x}.log", start + MIB / 2);
+    let far = key(&shop, 600, MIB);
+    let other = format!("s/shop/l/000000000000002a-00000001/{:016x}-{MIB:016x}.log", 0);
+    let strange = [within, far, other].map(|key| (put(&key), key));
+    let verified = shop.drctl(&["verify", "shop", "--data"]).ended(3).json();
+    let told = verified["strangers"].to_string();
+    assert!(strange.iter().all(|(_, key)| told.contains(key)), "{verified}");
+    assert_eq!(verified["logs"][0]["good"], true, "{verified}");
+    // What comes next may have been there.
+    let ahead = put(&key(&shop, 1, MIB));
+    let verified = shop.drctl(&["verify", "shop"]).ended(4).json();
+    assert_eq!(verified["logs"][0]["problems"].as_array().unwrap().len(), 1, "{verified}");
+    fs::remove_file(ahead).unwrap();
+    let _ = shop.drctl(&["verify", "shop"]).ended(3);
+    // And what this host knows was there, whatever else holds the same log.
+    let good = fs::read(&whole).unwrap();
+    fs::write(&whole, "mine").unwrap();
+    let _ = shop.drctl(&["verify", "shop"]).ended(4);
+    fs::write(&whole, good).unwrap();
+    for (path, _) in strange {
+        fs::remove_file(path).unwrap();
+    }
+    let _ = shop.drctl(&["verify", "shop"]).ended(0);
+}
+
 /// Runs drctl, which takes little memory.
 #[track_caller]
 fn frugally(shop: &Archiving, arguments: &[&str]) -> Ran {
@@ -160,7 +204,9 @@ fn rubbish_under_names_of_the_log_stops_nothing() {
     assert_eq!(ticks(&path), list(1..31));
     let verified = frugally(&shop, &["verify", "shop", "--data"]).ended(4).json();
     let problems = verified["logs"][0]["problems"].as_array().unwrap();
-    assert_eq!(problems.len(), 5, "{verified}");
+    assert_eq!(problems.len(), 2, "{verified}");
+    // The others are none of the log, whoever may have lost what.
+    assert_eq!(verified["strangers"].as_array().unwrap().len(), 3, "{verified}");
 }
 
 #[test]

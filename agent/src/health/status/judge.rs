@@ -82,6 +82,8 @@ pub struct SourceStatus {
     pub forgotten: Option<Forgotten>,
     /// What somebody said by which nothing of it may go, and since when.
     pub frozen: Vec<(String, Timestamp)>,
+    /// Why nothing of it may go now, as the plan of a removal says.
+    pub kept: Vec<String>,
     /// What is in doubt of what was said of it, each with what to do.
     pub said_in_doubt: Vec<String>,
     /// What nobody whom we trust has signed of what was said, and what hides nothing.
@@ -434,6 +436,7 @@ pub(super) mod tests {
             marker_lost: false,
             marker_newer: None,
             frozen: Vec::new(),
+            kept: Vec::new(),
             said_in_doubt: Vec::new(),
             strangers: Vec::new(),
             drill_in_doubt: Vec::new(),

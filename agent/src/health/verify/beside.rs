@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use drctl_catalog::Lost;
-use drctl_model::{BackupSummary, SourceId};
+use drctl_model::{BackupSummary, Manifest, Named, SourceId};
+use drctl_store::layout;
 
+use super::strangers::Strangers;
 use crate::host::Setup;
 use crate::repository::accept::{Disbelieved, disbelieved};
 use crate::repository::documents::doubtful;
@@ -48,31 +50,50 @@ impl Beside {
         !self.closed.is_empty()
     }
 
-    /// Takes note of a manifest that was read.
+    /// Takes note of a manifest that was read, if it counts.
     ///
     /// # Errors
     /// The store's.
-    pub(crate) async fn see(&mut self, repository: &Repository, proven: &Proven) -> Result<()> {
+    pub(super) async fn see(
+        &mut self,
+        repository: &Repository,
+        proven: Option<&Proven>,
+        strangers: &Strangers,
+    ) -> Result<()> {
+        let Some(proven) = proven else { return Ok(()) };
         let (there, names) = self.seen.entry(proven.manifest.source.clone()).or_default();
         there.push(proven.summary());
         names.extend(by_manifest(&proven.manifest));
         match disbelieved(repository, proven).await? {
             Some(Disbelieved::Newer(why)) => self.newer.push(why),
             Some(Disbelieved::Refused(why)) => self.refused.push(why),
+            Some(Disbelieved::Unsigned(why)) => {
+                let Manifest { source, backup, .. } = &proven.manifest;
+                let key = layout::acceptance(source, backup).to_string();
+                match strangers.document(&key, &why) {
+                    Some(told) => self.strangers.push(told),
+                    None => self.refused.push(why),
+                }
+            }
             None => {}
         }
         Ok(())
+    }
+
+    /// What the manifests of a source that were read name.
+    pub(super) fn names(&self, source: &SourceId) -> &[(Named, String)] {
+        self.seen.get(source).map(|(_, names)| &**names).unwrap_or_default()
     }
 
     /// Looks for what is gone of sources whose backups were all read.
     ///
     /// # Errors
     /// The store's, the catalog's.
-    pub(crate) async fn look(
+    pub(super) async fn look(
         &mut self,
         setup: &Setup,
         repository: &Repository,
-        what: Option<&str>,
+        (what, strangers): (Option<&str>, &Strangers),
     ) -> Result<()> {
         let mut sources = repository.sources().await?;
         sources.extend(setup.config.sources.keys().cloned());
@@ -85,7 +106,8 @@ impl Beside {
             }
             let (there, names) = self.seen.remove(&source).unwrap_or_default();
             self.lost.extend(told(setup, repository, &source, (&there, names)).await?);
-            let doubts = doubtful(repository, &source).await?;
+            let mut doubts = doubtful(repository, &source).await?;
+            strangers.judge(&mut doubts);
             self.refused.extend(doubts.refused);
             self.newer.extend(doubts.newer);
             self.strangers.extend(doubts.strangers);
@@ -105,13 +127,17 @@ impl Beside {
         let newer = self.newer.iter().map(|why| ("format_newer", why.clone()));
         let closed = self.closed.texts().into_iter().filter(|_| self.closed.holds(source));
         let closed = closed.map(|why| ("store_denied", why));
-        let strange = self.strangers.iter().map(|why| ("untrusted", why.clone()));
-        let all = lost.chain(refused).chain(newer).chain(closed).chain(strange);
+        let all = lost.chain(refused).chain(newer).chain(closed);
         all.map(|(code, why)| (code.to_owned(), why)).collect()
     }
 
     pub(crate) fn is_bad(&self) -> bool {
         !self.lost.is_empty() || !self.refused.is_empty()
+    }
+
+    /// Whether there is nothing to say.
+    pub(super) fn is_nothing(&self) -> bool {
+        !self.is_bad() && !self.is_part() && !self.is_strange()
     }
 
     /// Whether there is anything that only a newer drctl reads.

@@ -8,6 +8,7 @@ use drctl_model::{Closeness, External, SourceId};
 use drctl_policies::recovery::Want;
 use drctl_store::Identities;
 
+use super::strangers::Strangers;
 use super::{Beside, Read, Record, Wanted};
 use crate::engine::{ArchiveVerdict, LogArchive, LogArchives, Look, Pieces};
 use crate::host::{AgentError, Setup};
@@ -22,9 +23,9 @@ pub(super) async fn look_at_logs(
     (wanted, mut said): (&Wanted<'_>, BTreeMap<SourceId, Info>),
     (repository, beside): (&Repository, &Beside),
     (notebook, records): (&Notebook, &[Record]),
-    identities: Option<&Identities>,
-) -> Result<Vec<(SourceId, ArchiveVerdict)>> {
-    let mut logs = Vec::new();
+    (strangers, identities): (&Strangers, Option<&Identities>),
+) -> Result<(Vec<(SourceId, ArchiveVerdict)>, Vec<String>)> {
+    let (mut logs, mut strange) = (Vec::new(), Vec::new());
     for source in repository.sources().await? {
         let other = wanted.what.is_some_and(|what| what != source.as_str());
         if other || beside.leaves_out(&source) {
@@ -40,6 +41,9 @@ pub(super) async fn look_at_logs(
         for archive in archives.all() {
             let found = verify_log(repository, &source, archive, &look).await?;
             let Some(mut found) = found else { continue };
+            let told = strangers.log(repository, &source, &mut found.log).await?;
+            let is_strange = !told.is_empty();
+            strange.extend(told);
             for record in recorded() {
                 let Some(problems) = found.of(&record.external) else { continue };
                 let of = (&source, &record.id, Some(record.digest));
@@ -64,10 +68,13 @@ pub(super) async fn look_at_logs(
             notebook
                 .log(&source, found.subject.clone(), found.closeness, &found.log.problems)
                 .await;
-            logs.push((source.clone(), found));
+            // Where nothing but a stranger's lies there is no log.
+            if !is_strange || found.log.pieces > 0 || !found.log.problems.is_empty() {
+                logs.push((source.clone(), found));
+            }
         }
     }
-    Ok(logs)
+    Ok((logs, strange))
 }
 
 /// Looks at an archive of log; once more where something is wrong and log was removed meanwhile: what is

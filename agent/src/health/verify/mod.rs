@@ -3,6 +3,7 @@
 mod beside;
 mod logs;
 mod scrub;
+mod strangers;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -28,6 +29,7 @@ use crate::repository::{
 };
 
 use self::logs::look_at_logs;
+use self::strangers::Strangers;
 
 pub(crate) use self::beside::Beside;
 pub(crate) use self::scrub::scrub;
@@ -165,7 +167,8 @@ pub(crate) async fn look(
         let repository = setup.repository().await?;
         let notebook = Notebook::open(setup, &repository).await;
         let ((gone, said), mut rows) = (expired(setup, &repository).await, Vec::<Row>::new());
-        let mut chains = Chains::new(&repository);
+        let (mut chains, strangers) =
+            (Chains::new(&repository), Strangers::of(setup, &repository).await?);
         let (mut beside, mut records) = (left_out(&repository, wanted).await?, Vec::new());
         let mut all = all_of(&repository, wanted.what, &beside).await?;
         while let Some((source, id, proven)) = all.try_next().await? {
@@ -184,10 +187,14 @@ pub(crate) async fn look(
             if !verdict.problems.is_empty() && !repository.manifest_is_there(&source, &id).await? {
                 continue;
             }
-            let proven = proven.as_ref().ok();
-            if let Some(proven) = proven {
-                beside.see(&repository, proven).await?;
+            let with = (&repository, &notebook);
+            if let Err(error) = &proven
+                && strangers.take(with, (&source, &id), error, &mut beside).await?
+            {
+                continue;
             }
+            let proven = proven.as_ref().ok();
+            beside.see(&repository, proven, &strangers).await?;
             let expired = gone.contains_key(&(source.clone(), id.clone()));
             let (closeness, words) = looked(proven, (depth, expired), &verdict);
             if !only_newer(&verdict.problems) {
@@ -200,9 +207,10 @@ pub(crate) async fn look(
         }
         drop(all);
         let noted = (&notebook, &records[..]);
-        let of = (&repository, &beside);
-        let logs = look_at_logs(setup, (wanted, said), of, noted, identities.as_ref()).await?;
-        beside.look(setup, &repository, wanted.what).await?;
+        let (of, identities) = ((&repository, &beside), (&strangers, identities.as_ref()));
+        let (logs, strange) = look_at_logs(setup, (wanted, said), of, noted, identities).await?;
+        beside.strangers.extend(strange);
+        beside.look(setup, &repository, (wanted.what, &strangers)).await?;
         let seen = rows.iter().map(|row| &row.source).chain(logs.iter().map(|(source, _)| source));
         notebook.conclude(seen.collect::<BTreeSet<_>>()).await;
         Ok::<_, anyhow::Error>(FoundOut { rows, logs, alarms: repository.alarms(), beside })
@@ -211,10 +219,10 @@ pub(crate) async fn look(
         looked = looking => looked?,
         () = stop.requested() => return Err(AgentError::Interrupted.into()),
     };
-    if found.rows.is_empty() && !found.beside.is_bad() && !found.beside.is_part() {
-        return Err(AgentError::NoBackup("there is no backup to verify".to_owned()).into());
+    match found.rows.is_empty() && found.beside.is_nothing() {
+        true => Err(AgentError::NoBackup("there is no backup to verify".to_owned()).into()),
+        false => Ok(found),
     }
-    Ok(found)
 }
 
 /// What is found of one backup, and of those that it is based on.
