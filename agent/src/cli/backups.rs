@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::kept::Kept;
 use super::kinds::{kind_text, kind_word};
-use super::lost::{Losses, lost_json, lost_text};
+use super::lost::{Losses, back_json, back_text, lost_json, lost_text};
 use super::newer::{newer_json, newer_text, not_counted_text, refused_json};
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, count, line, table};
@@ -108,6 +108,7 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
         "backups": judged.iter().map(Judged::json).collect::<Vec<_>>(),
         "lost": lost_json(&losses.lost), "unseen": losses.unseen, "newer": newer_json(&newer),
         "refused": refused_json(&losses.refused), "forgotten": forgotten,
+        "removed": back_json(&losses.back),
     });
     let now = setup.clock.now();
     screen.answer("drctl.list/1", object, || {
@@ -135,6 +136,7 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
         text.push_str(&not_counted_text(&losses.refused));
         text.push_str(&newer_text(&newer));
         text.push_str(&lost_text(&losses.lost));
+        text.push_str(&back_text(&losses.back));
         text.push_str(if forgotten { FORGOTTEN } else { "" });
         if let Some(why) = &losses.unseen {
             let said = "whether these backups are still in the bucket is not known";

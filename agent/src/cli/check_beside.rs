@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::lost::{lost_json, lost_text};
+use super::lost::{back_json, back_text, lost_json, lost_text};
 use super::newer::closed_text;
 use super::screen::line;
 use crate::health::Beside;
@@ -14,6 +14,7 @@ impl Beside {
         object["refused"] = json!(self.refused);
         object["newer"] = json!(self.newer);
         object["strangers"] = json!(self.strangers);
+        object["removed"] = back_json(&self.back);
         object["strays"] = json!(self.strays);
         object["closed"] = json!(self.closed.texts());
     }
@@ -21,6 +22,7 @@ impl Beside {
     /// The same for people, a line each.
     pub(super) fn text(&self) -> String {
         let mut text = lost_text(&self.lost);
+        text.push_str(&back_text(&self.back));
         for why in &self.refused {
             let _ = write!(text, "\nREFUSED: {}", line(why));
         }

@@ -15,6 +15,7 @@ use crate::repository::Repository;
 use crate::repository::findings::{behind, forgettable};
 use crate::repository::inventory::not_counted;
 use crate::repository::losses::{is_lost, is_of, look_for_losses};
+use crate::repository::removed::{Back, back};
 use crate::repository::statements::statements;
 
 /// What stands before what would be forgotten.
@@ -39,6 +40,23 @@ pub(super) fn lost_text(lost: &[Lost]) -> String {
     lost.iter().take(LOST_SHOWN).map(line).chain(rest).collect()
 }
 
+/// What was removed on purpose and is here all the same, as JSON.
+pub(super) fn back_json(back: &[Back]) -> serde_json::Value {
+    let entry = |one: &Back| {
+        json!({
+            "source": one.source, "backup": one.backup, "at": one.at, "signed_by": one.by,
+            "why": one.text(),
+        })
+    };
+    back.iter().map(entry).collect()
+}
+
+/// The same for people, a line each.
+pub(super) fn back_text(back: &[Back]) -> String {
+    let line = |one: &Back| format!("\nREMOVED: {}/{}: {}", one.source, one.backup, one.text());
+    back.iter().map(line).collect()
+}
+
 /// What is gone, and why that is not known in full, where the bucket cannot be read.
 #[derive(Default)]
 pub(super) struct Losses {
@@ -48,6 +66,8 @@ pub(super) struct Losses {
     /// Those that only a newer drctl reads, with what to install.
     pub(super) newer: Newer,
     pub(super) unseen: Option<String>,
+    /// What was removed on purpose, and is here all the same.
+    pub(super) back: Vec<Back>,
     /// What was said of each source that stands.
     pub(super) in_force: BTreeMap<SourceId, InForce>,
 }
@@ -80,6 +100,8 @@ impl Losses {
                 let (refused, newer) = not_counted(&repository, source, &known).await?;
                 let said = statements(&repository, source).await?;
                 losses.in_force.insert(source.clone(), said.in_force);
+                let all = repository.attempts(source).await?;
+                losses.back.extend(back(&repository, source, all).await?);
                 losses.refused.extend(refused);
                 losses.newer.extend(newer);
             }

@@ -16,6 +16,7 @@ use crate::host::figures::{bytes, span};
 use crate::host::{AgentError, Exit, Setup};
 use crate::repository::chain::is_broken;
 use crate::repository::losses::find;
+use crate::repository::removed::{Back, back};
 use crate::repository::statements::statements;
 use crate::repository::{Chains, Memory, Proven, words};
 use crate::restore::emergency_script;
@@ -54,6 +55,8 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
         Err(error) => return Err(error),
     };
     let (expired, look) = remembered(setup, &found).await;
+    let back = back(&repository, &found.manifest.source, [found.manifest.backup.clone()]).await?;
+    let back = back.first();
     let said = statements(&repository, &found.manifest.source).await?.in_force;
     let kept = Kept::of(&said, &found.manifest.backup);
     let accepted_by = found.accepted.as_ref().map(|one| repository.trust.name(&one.signer));
@@ -64,7 +67,7 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
         "signed_by": repository.trust.name(&found.signer),
         "verified": look.as_ref().map(|look| look.at),
         "verified_as": look.as_ref().map(|look| look.closeness),
-        "pinned": kept.pinned, "held": kept.held,
+        "pinned": kept.pinned, "held": kept.held, "removed": back.map(Back::text),
         "bad": look.iter().flat_map(|look| &look.problems).map(|fault| &fault.message)
             .collect::<Vec<_>>(),
     });
@@ -73,7 +76,8 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
     }
     screen.answer("drctl.show/1", object, || {
         let (now, signer) = (setup.clock.now(), repository.trust.name(&found.signer));
-        let known = Remembered { expired, look: look.as_ref(), now, signer, accepted_by, kept };
+        let known =
+            Remembered { expired, look: look.as_ref(), now, signer, accepted_by, kept, back };
         describe(&found, facts.as_ref(), (&chain, broken.as_deref()), &known)
     });
     if facts.is_none() && !found.manifest.streams.is_empty() {
@@ -95,6 +99,8 @@ struct Remembered<'a> {
     accepted_by: Option<String>,
     /// Why it stays whatever the policy says.
     kept: Kept,
+    /// That it was removed, and is here all the same.
+    back: Option<&'a Back>,
 }
 
 /// When it was found that the data of a backup are gone, and the look at it that says most.
@@ -183,6 +189,9 @@ fn describe(
     line("state", [&[state.to_owned()], manifest.suspect.as_slice()].concat().join(": "));
     if let Some((accepted, by)) = found.accepted.as_ref().zip(known.accepted_by.as_ref()) {
         line("accepted", format!("{} on host {}, signed by {by}", accepted.at, accepted.host));
+    }
+    if let Some(back) = known.back {
+        line("REMOVED", back.text());
     }
     known.kept.lines().for_each(|(name, why)| line(name, why));
     if let Some(look) = known.look {

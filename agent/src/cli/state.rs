@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::args::CatalogVerb;
 use super::heard::while_heard;
-use super::lost::{forget, lost_json, lost_text};
+use super::lost::{back_json, back_text, forget, lost_json, lost_text};
 use super::newer::{closed_text, newer_json, newer_text, not_counted_text, refused_json};
 use super::screen::{Screen, TEXT_SHOWN, alarms_json, alarms_text, line};
 use crate::engine::pg::doctor::{SOCKET_COST, open_socket};
@@ -153,6 +153,7 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
     object["strangers"] = json!(compared.doubtful.strangers);
     object["doubtful_newer"] = json!(compared.doubtful.newer);
     object["lost"] = lost_json(&compared.lost);
+    object["removed"] = back_json(&compared.back);
     let holes = |of: fn(&Holes) -> &[String]| -> Vec<String> {
         let each = compared.log_holes.iter();
         each.flat_map(|(source, all)| of(all).iter().map(move |gap| format!("{source}: {gap}")))
@@ -180,6 +181,7 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
             );
         }
         text.push_str(&lost_text(&compared.lost));
+        text.push_str(&back_text(&compared.back));
         text.push_str(&lacking(&open, &covered, compared));
         text.extend(unproven.iter().map(|place| format!("\nNOT PROVEN: {place}")));
         text.push_str(&doubtful_text(&compared.doubtful));

@@ -17,7 +17,7 @@ use crate::repository::documents::{self, Doubtful, Missed, doubtful_with_drills}
 use crate::repository::inventory::inventory_of_open;
 use crate::repository::losses::told_once;
 use crate::repository::named::{missed, note};
-use crate::repository::removed::{log_floors, removed};
+use crate::repository::removed::{Back, back, log_floors, removed};
 use crate::repository::statements::statements;
 use crate::repository::strays::strays;
 use crate::repository::{Inventory, Memory, Repository, inventory};
@@ -117,6 +117,8 @@ pub struct Compared {
     pub expired: BTreeMap<(SourceId, BackupId), Timestamp>,
     /// What is signed beside backups and log and does not count.
     pub doubtful: Doubtful,
+    /// What was removed on purpose, and is here all the same.
+    pub(crate) back: Vec<Back>,
     /// What looks found wrong and no later one has cleared, and what.
     pub bad: Vec<(String, String)>,
 }
@@ -134,6 +136,8 @@ impl Compared {
             let names = self.found.named.get(&source).cloned().unwrap_or_default();
             let there = self.found.backups.iter().filter(|backup| backup.source == source);
             let there: Vec<BackupSummary> = there.cloned().collect();
+            let ids = there.iter().map(|backup| backup.backup.clone());
+            self.back.extend(back(repository, &source, ids).await?);
             let missed = missed(repository, Some(catalog), &source, names, &there).await?;
             let doubts = doubtful_with_drills(repository, &source).await?;
             let beside = documents::missed(repository, (catalog, None), &source).await?;
@@ -181,6 +185,7 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
         expired: catalog.expired(None).await?,
         doubtful: Doubtful::default(),
         bad: Memory::of(&catalog, None).await?.told(),
+        back: Vec::new(),
     };
     let there = |key: &str| {
         let mut there = compared.found.backups.iter();

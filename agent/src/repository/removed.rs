@@ -6,11 +6,14 @@ use std::ops::ControlFlow;
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
-use drctl_model::{BackupId, BackupSummary, Digest, Lineage, LogAt, LogFloor, SourceId, Tombstone};
+use drctl_model::{
+    BackupId, BackupSummary, Digest, Lineage, LogAt, LogFloor, SourceId, Tombstone, shown,
+};
 use drctl_store::{
-    Key, MAX_REMOVED_BYTES, State, Stored, decode_log_floor, decode_tombstone, layout,
+    Key, MAX_REMOVED_BYTES, State, Stored, VerifyingKey, decode_log_floor, decode_tombstone, layout,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
 
 use super::faults::{is_bad_manifest, is_missing};
 use super::first::first;
@@ -33,15 +36,23 @@ async fn read_tombstone(
     source: &SourceId,
     backup: &BackupId,
 ) -> Result<Tombstone> {
+    Ok(signed_tombstone(repository, source, backup).await?.0)
+}
+
+async fn signed_tombstone(
+    repository: &Repository,
+    source: &SourceId,
+    backup: &BackupId,
+) -> Result<(Tombstone, VerifyingKey)> {
     let key = layout::tombstone(source, backup);
     let Repository { bucket, trust, id, .. } = repository;
     let read = |stored: Stored| async move {
         let bytes = bucket.get_stored(&stored, MAX_REMOVED_BYTES as u64).await?;
-        Ok(decode_tombstone(&bytes, trust, id, (source, backup))?.0)
+        Ok(decode_tombstone(&bytes, trust, id, (source, backup))?)
     };
     // Another host may have been faster: what counts is which manifest it is of.
-    let same = |one: &Tombstone, other: &Tombstone| one.manifest_sha256 == other.manifest_sha256;
-    first(bucket, &key, read, same).await
+    let of = |one: &(Tombstone, VerifyingKey)| one.0.manifest_sha256;
+    first(bucket, &key, read, |one, other| of(one) == of(other)).await
 }
 
 /// What was read of a key; nothing where there is nothing, or nothing that is believed.
@@ -55,6 +66,62 @@ fn believed<T>(key: &Key, found: Result<T>) -> Result<Option<T>> {
         }
         Err(error) => Err(error).with_context(|| format!("read {key}")),
     }
+}
+
+/// A backup that was removed on purpose, and that is here all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Back {
+    pub(crate) source: SourceId,
+    pub(crate) backup: BackupId,
+    /// When it was removed.
+    pub(crate) at: Timestamp,
+    /// What people call the key that signed this.
+    pub(crate) by: String,
+}
+
+impl Back {
+    /// For people. A manifest that is here counts, whatever else is: so does what could not be removed.
+    pub(crate) fn text(&self) -> String {
+        format!(
+            "it was removed at {:.0}, signed by {}, and its objects are here again, or could not be removed: \
+             it can be restored, and `drctl prune {}` removes it where no rule keeps it",
+            self.at,
+            shown(&self.by, 100),
+            self.source
+        )
+    }
+}
+
+/// Which of some backups of a source were removed on purpose, and are here all the same.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn back(
+    repository: &Repository,
+    source: &SourceId,
+    of: impl IntoIterator<Item = BackupId>,
+) -> Result<Vec<Back>> {
+    let listed = tombstones(repository, source).await?;
+    let of: Vec<BackupId> = of.into_iter().filter(|id| listed.contains(id)).collect();
+    if of.is_empty() {
+        return Ok(Vec::new());
+    }
+    let newest = newest(repository, source).await?;
+    let older = of.into_iter().filter(|id| newest.as_ref().is_some_and(|newest| newest > id));
+    let looking = stream::iter(older).map(|id| async move {
+        let key = layout::tombstone(source, &id);
+        let stone = believed(&key, signed_tombstone(repository, source, &id).await)?;
+        let Some((stone, signer)) = stone else { return Ok(None) };
+        let there = match repository.manifest(source, &id).await {
+            Err(error) if is_bad_manifest(&error) => None,
+            there => there?,
+        };
+        let is_it = there.is_some_and(|there| there.sha256 == stone.manifest_sha256);
+        let (source, by) = (source.clone(), repository.trust.name(&signer));
+        Ok::<_, anyhow::Error>(is_it.then_some(Back { source, backup: id, at: stone.removed, by }))
+    });
+    let found: Vec<_> = looking.buffered(MANIFESTS_AT_ONCE).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Whether this manifest was removed on purpose. The newest one never is, by any policy: where no newer

@@ -323,6 +323,44 @@ fn status_names_every_reason_for_which_nothing_goes_as_the_plan_does() {
     frozen("of another cluster");
 }
 
+#[test]
+fn a_removed_backup_that_somebody_put_back_is_told_by_whoever_looks() {
+    let shop = shop(2);
+    let ids = backups(&shop, 3);
+    let aside = shop.site.path("aside");
+    copy(&folder(&shop, &ids[0]), &aside);
+    let _ = remove(&shop);
+    assert_eq!(shop.site.json(0, &["list"])["removed"], json!([]));
+    copy(&aside, &folder(&shop, &ids[0]));
+    let by = shop.site.json(0, &["show", &ids[1]])["signed_by"].clone();
+    let told = |answer: &Value| {
+        let back = &answer["removed"][0];
+        assert_eq!((&back["backup"], &back["signed_by"]), (&json!(ids[0]), &by), "{answer}");
+        assert!(back["why"].as_str().unwrap().contains("it was removed at "), "{answer}");
+        assert_eq!(answer["removed"].as_array().unwrap().len(), 1, "{answer}");
+    };
+    for anew in [false, true] {
+        told(&shop.site.json(0, &["list"]));
+        told(&shop.site.json(0, &["verify"]));
+        told(&shop.site.json(0, &["verify", &ids[0]]));
+        told(&shop.site.json(if anew { 0 } else { 3 }, &["catalog", "check"]));
+        let shown = shop.site.json(0, &["show", &ids[0]])["removed"].to_string();
+        assert!(shown.contains("it was removed at "), "{shown}");
+        for words in [&["list"][..], &["verify"], &["show", &ids[0]]] {
+            let said = shop.site.drctl(words).ended(0).out;
+            assert!(said.contains("REMOVED"), "{said}");
+        }
+        fs::remove_dir_all(shop.site.path("state")).unwrap();
+        let _ = shop.site.json(0, &["catalog", "rebuild"]);
+    }
+    // It is whole, and goes again.
+    shop.still_restores(&ids[0]);
+    let done = remove(&shop);
+    assert_eq!(done["done"]["gone"], json!(ids[..1]), "{done}");
+    assert_eq!(shop.site.json(0, &["list"])["removed"], json!([]));
+    assert_eq!(shop.site.json(0, &["show", &ids[1]])["removed"], Value::Null);
+}
+
 /// A drill that failed.
 fn drill(shop: &Shop, id: &str) -> Drill {
     let of = tombstone(shop, id, Digest([0; 32]));

@@ -13,6 +13,7 @@ use crate::repository::accept::{Disbelieved, disbelieved};
 use crate::repository::documents::doubtful;
 use crate::repository::losses::{told, told_once};
 use crate::repository::named::{Names, by_manifest};
+use crate::repository::removed::{Back, back};
 use crate::repository::strays::strays;
 use crate::repository::{Closed, Proven, Repository};
 
@@ -27,6 +28,8 @@ pub(crate) struct Beside {
     pub(crate) newer: Vec<String>,
     /// What nobody whom we trust has signed, and what hides nothing.
     pub(crate) strangers: Vec<String>,
+    /// What was removed on purpose, and is here all the same.
+    pub(crate) back: Vec<Back>,
     /// Files in a directory that are no objects.
     pub(crate) strays: Vec<String>,
     /// What may not be looked into.
@@ -95,6 +98,10 @@ impl Beside {
         repository: &Repository,
         (what, strangers): (Option<&str>, &Strangers),
     ) -> Result<()> {
+        for (source, (there, _)) in &self.seen {
+            let there = there.iter().map(|backup| backup.backup.clone());
+            self.back.extend(back(repository, source, there).await?);
+        }
         let mut sources = repository.sources().await?;
         sources.extend(setup.config.sources.keys().cloned());
         sources.sort();
