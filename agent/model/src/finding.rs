@@ -94,6 +94,8 @@ codes! {
     LogGap = "log_gap", Bad;
     /// Log that another tool archives is lost, and no backup covers that yet.
     LogLost = "log_lost", Bad;
+    /// Log is configured, and none of it is in the bucket.
+    LogMissing = "log_missing", Bad;
     /// What lies in the log leads nowhere, or to two places: a history is missing or disputed.
     LogDoubtful = "log_doubtful", Warning;
     /// An object among the log is not believed.

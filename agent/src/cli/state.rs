@@ -109,13 +109,14 @@ pub(super) async fn catalog(screen: Screen, setup: &Setup, verb: &CatalogVerb) -
 }
 
 fn renew(screen: Screen, renewed: &Renewed) -> Result<Exit> {
-    let Renewed { catalog: done, found, log_pieces, log_refused } = renewed;
+    let Renewed { catalog: done, found, log_pieces, log_refused, lost } = renewed;
     let mut object = inventory_json(found);
     object["backups"] = json!(done.backups);
     object["jobs"] = json!(done.jobs);
     object["damaged"] = json!(done.damaged);
     object["log_pieces"] = json!(log_pieces);
     object["log_refused"] = json!(log_refused);
+    object["lost"] = lost_json(lost);
     screen.answer("drctl.catalog-rebuild/1", object, || {
         let (backups, jobs) = (number(done.backups), number(done.jobs));
         let mut text = format!(
@@ -130,6 +131,7 @@ fn renew(screen: Screen, renewed: &Renewed) -> Result<Exit> {
         for reason in log_refused {
             let _ = write!(text, "\nPASSED OVER: {}", line(reason));
         }
+        text.push_str(&lost_text(lost));
         text.push_str(&remarks(found));
         text
     });

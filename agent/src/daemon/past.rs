@@ -30,7 +30,7 @@ pub(super) async fn past(setup: &Setup, keys: impl Iterator<Item = &JobKey>) -> 
         return nothing();
     }
     match known(setup, keys).await {
-        Ok(runs) => Past { runs, configured: configured_since(setup) },
+        Ok(runs) => Past { runs, configured: setup.configured_since() },
         Err(error) => {
             tracing::warn!("earlier runs are not known, so that none is made up for: {error:#}");
             nothing()
@@ -73,14 +73,4 @@ fn run(past: &jobs::Past) -> PastRun {
         }
     };
     PastRun { begun: job.started, ended: (!past.runs).then_some((job.changed, outcome)) }
-}
-
-/// Since when the configuration has been as it is: what was due since then and never ran was missed.
-fn configured_since(setup: &Setup) -> Timestamp {
-    let policies = setup.policy_files().unwrap_or_default();
-    let changed = policies.iter().chain([&setup.path]).filter_map(|path| {
-        let changed = std::fs::metadata(path).and_then(|found| found.modified()).ok()?;
-        Timestamp::try_from(changed).ok()
-    });
-    changed.max().unwrap_or_else(|| setup.clock.now())
 }

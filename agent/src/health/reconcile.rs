@@ -15,7 +15,7 @@ use crate::host::{Setup, crash_point};
 use crate::log::{LogStore, missed_documents, trust_digest};
 use crate::repository::documents::{self, Doubtful, Missed, doubtful_with_drills};
 use crate::repository::inventory::inventory_of_open;
-use crate::repository::losses::told_once;
+use crate::repository::losses::{look_for_losses, told_once};
 use crate::repository::named::{missed, note};
 use crate::repository::removed::{Back, back, log_floors, removed};
 use crate::repository::statements::statements;
@@ -34,6 +34,8 @@ pub struct Renewed {
     pub log_pieces: u64,
     /// What lies among the log and does not count, with the reason.
     pub log_refused: Vec<String>,
+    /// What the old catalog knew and is gone.
+    pub lost: Vec<Lost>,
 }
 
 /// Makes the catalog anew from the bucket; this host's job log is kept.
@@ -45,6 +47,11 @@ pub struct Renewed {
 pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> {
     let found = inventory(repository).await?;
     note_lost_log(setup, repository, None).await?;
+    let mut lost = note_lost(setup, repository).await?;
+    // What is there again, or not in full, is told by itself.
+    let there = found.backups.iter().map(|one| layout::manifest(&one.source, &one.backup));
+    let there: BTreeSet<Key> = there.collect();
+    lost.retain(|one| !there.contains(&Key::from(one.key.as_str())));
     setup.private_directory(&setup.config.paths.state_dir)?;
     let path = setup.catalog_path();
     let new = Rebuild::start(&path, &repository.id).await.context("rebuild the catalog")?;
@@ -55,7 +62,7 @@ pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> 
     let catalog = new.finish().await.context("rebuild the catalog")?;
     // Whoever has it made anew knows that one was lost.
     let _ = fs::remove_file(drctl_catalog::forgotten(&path));
-    let mut renewed = Renewed { catalog, found, log_pieces: 0, log_refused: Vec::new() };
+    let mut renewed = Renewed { catalog, found, log_pieces: 0, log_refused: Vec::new(), lost };
     let cache = setup.log_cache(repository).await;
     if let Some(catalog) = &cache {
         let _ = mark_anew(setup, catalog).await;
@@ -92,6 +99,22 @@ pub(crate) async fn note_lost_log(
         look_again(&LogStore::reader(repository, &source), system_id, &old).await?;
     }
     Ok(())
+}
+
+/// All that the catalog knew and that is gone, of whatever source, is noted in it and given.
+async fn note_lost(setup: &Setup, repository: &Repository) -> Result<Vec<Lost>> {
+    let Some(old) = setup.log_cache(repository).await else { return Ok(Vec::new()) };
+    let (backups, remembered) = (old.backups(None).await?, old.lost(None).await?);
+    let backups = backups.into_iter().map(|one| one.source);
+    let remembered = remembered.into_iter().map(|one| one.source);
+    let mut sources: BTreeSet<SourceId> = backups.chain(remembered).collect();
+    sources.extend(setup.config.sources.keys().cloned());
+    sources.extend(repository.sources().await?);
+    let mut lost = Vec::new();
+    for source in sources {
+        lost.extend(look_for_losses(setup, repository, &old, &source).await?);
+    }
+    Ok(lost)
 }
 
 /// In what the catalog and the bucket differ.

@@ -5,10 +5,11 @@ mod findings;
 mod jobs;
 mod judge;
 mod kept;
+mod no_log;
 
 use std::sync::Arc;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use drctl_catalog::{Catalog, CatalogError, Lost, Subject};
 use drctl_engines::backrest::Info;
 use drctl_model::{BackupId, BackupSummary, Fault, SourceId, Verification, newest, shown};
@@ -36,6 +37,7 @@ use crate::repository::statements::statements;
 use crate::repository::{Memory, Repository, horizon, words};
 use crate::restore::known::{Beside, LogState, log_state};
 
+use dead::{late, within};
 pub use findings::Judged;
 pub use judge::{Bad, Health, LogStatus, SourceStatus};
 
@@ -105,6 +107,7 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
             status.alarms = alarms.iter().filter(of_it).cloned().collect();
         }
     }
+    no_log::note(setup, &mut all);
     note(setup, opened.ok().as_ref(), &mut all).await;
     Ok(all)
 }
@@ -127,18 +130,6 @@ async fn note(setup: &Setup, repository: Option<&Repository>, all: &mut [SourceS
         let kept = kept.inspect_err(|error| tracing::debug!("findings are not kept: {error}"));
         status.noted(&checked, kept.is_ok().then_some(now));
     }
-}
-
-/// What work comes to, if it ends in time.
-async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
-    match deadline {
-        Some(deadline) => timeout_at(deadline, work).await.ok(),
-        None => Some(work.await),
-    }
-}
-
-fn late() -> anyhow::Error {
-    anyhow!("it does not answer, or is very slow: the check was ended")
 }
 
 /// Whether an object is a source's, or all sources'.
@@ -328,6 +319,12 @@ async fn one(
         marker_newer: None,
         frozen: Vec::new(),
         kept: Vec::new(),
+        no_log: None,
+        first_base: all
+            .iter()
+            .filter(|one| one.kind.coordinates().is_some())
+            .map(|one| one.finished)
+            .min(),
         said_in_doubt: Vec::new(),
         strangers: Vec::new(),
         drill_in_doubt: Vec::new(),

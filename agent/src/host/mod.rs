@@ -3,6 +3,7 @@
 mod agent_error;
 mod checks;
 pub(crate) mod clusters;
+mod configured;
 mod crash;
 mod exit;
 pub(crate) mod figures;

@@ -175,6 +175,29 @@ fn a_manifest_that_nobody_signed_is_bad_only_where_it_may_have_been_one() {
 }
 
 #[test]
+fn a_source_that_vanished_as_a_whole_is_named_where_the_catalog_is_made_anew() {
+    let shop = Shop::open();
+    let ids = [shop.site.backup(), shop.site.backup()];
+    let _ = shop.site.json(0, &["pin", &ids[0], "--reason", "it stays"]);
+    assert_eq!(shop.site.json(0, &["catalog", "rebuild"])["lost"], serde_json::json!([]));
+    let (at, aside) = (shop.site.path("repository/s/shop"), shop.site.path("aside"));
+    fs::rename(&at, &aside).unwrap();
+    // One after the other: what is made anew remembers.
+    for _ in 0..2 {
+        let rebuilt = shop.site.json(0, &["catalog", "rebuild"]);
+        let lost = rebuilt["lost"].as_array().unwrap();
+        let keys: Vec<&str> = lost.iter().filter_map(|one| one["key"].as_str()).collect();
+        let manifest = |id: &String| format!("s/shop/b/{id}/manifest.json");
+        assert!(ids.iter().all(|id| keys.contains(&manifest(id).as_str())), "{rebuilt}");
+        assert!(keys.contains(&"s/shop/k/000001.json"), "{rebuilt}");
+    }
+    let said = shop.site.drctl(&["catalog", "rebuild"]).ended(0).out;
+    assert_eq!(said.matches("LOST: ").count(), 3, "{said}");
+    fs::rename(&aside, &at).unwrap();
+    assert_eq!(shop.site.json(0, &["catalog", "rebuild"])["lost"], serde_json::json!([]));
+}
+
+#[test]
 fn nothing_vanishes_in_silence() {
     let shop = Shop::open();
     let older = shop.site.backup();

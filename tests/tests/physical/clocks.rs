@@ -9,14 +9,44 @@ use serde_json::Value;
 
 use crate::log::Archiving;
 
-/// Backs up with a clock of drctl's own that is so many seconds off.
-fn back_up_at(shop: &Archiving, off: i32) -> Value {
+/// Runs drctl with a clock of its own that is so many seconds off.
+fn drctl_at(shop: &Archiving, off: i32, words: &[&str]) -> Value {
     // Not for the program that changes the account: the library's files would be that one's.
     let mut command = shop.as_owner("env");
     command.arg(format!("LD_PRELOAD={}", faketime())).arg(format!("FAKETIME={off:+}s"));
     command.arg("FAKETIME_DONT_FAKE_MONOTONIC=1").arg(shop.program());
-    command.env("DRCTL_CONFIG", shop.site.config()).args(["--json", "backup", "shop"]);
+    command.env("DRCTL_CONFIG", shop.site.config()).arg("--json").args(words);
     Ran::of(&command.output().expect("start drctl")).ended(0).json()
+}
+
+/// The same backs up.
+fn back_up_at(shop: &Archiving, off: i32) -> Value {
+    drctl_at(shop, off, &["backup", "shop"])
+}
+
+#[test]
+fn log_that_is_configured_and_never_came_is_told_when_it_had_time() {
+    let told = |shop: &Archiving, off: i32| {
+        let status = drctl_at(shop, off, &["status"])["sources"][0].clone();
+        let findings = status["findings"].as_array().unwrap().clone();
+        let found = findings.iter().find(|one| one["code"] == "log_missing").cloned();
+        assert!(found.is_none() || status["health"] == "attention", "{status}");
+        found
+    };
+    let shop = Archiving::start(false);
+    shop.back_up();
+    assert_eq!(told(&shop, 7200), None, "none is asked for");
+    shop.site.source("log = \"push\"");
+    assert_eq!(told(&shop, 0), None, "it may still come");
+    let found = told(&shop, 7200).unwrap();
+    let text = found["text"].as_str().unwrap();
+    assert!(text.contains("log = \"push\"") && text.contains("archive_command"), "{found}");
+    assert_eq!(found["severity"], "bad", "{found}");
+    let shop = Archiving::start(true);
+    shop.site.source("log = \"push\"");
+    shop.back_up();
+    shop.segments_of_ten(1);
+    assert_eq!(told(&shop, 7200), None, "it came");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Attempts whose processes are gone: the bucket is asked before any is called dead.
 
+use anyhow::anyhow;
 use drctl_catalog::Catalog;
 use drctl_model::JobState;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-use super::{SourceStatus, late, one, why, within};
+use super::{SourceStatus, one, why};
 use crate::host::Setup;
 use crate::jobs::settle::committed;
 use crate::repository::Repository;
@@ -57,4 +58,20 @@ async fn ask(
     } else if status.newest_good.as_ref().is_none_or(|good| found.newer(good).is_gt()) {
         (status.age, status.newest_good) = (Some(now.duration_since(found.taken())), Some(found));
     }
+}
+
+/// What work comes to, if it ends in time.
+pub(super) async fn within<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// What is said of a bucket that did not answer in time.
+pub(super) fn late() -> anyhow::Error {
+    anyhow!("it does not answer, or is very slow: the check was ended")
 }

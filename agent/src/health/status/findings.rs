@@ -42,7 +42,8 @@ const IN_BUCKET: [FindingCode; 8] = [
 ];
 
 /// What is looked for where the log can be looked at, or where there is none; gaps by themselves.
-const IN_LOG: [FindingCode; 5] = [
+const IN_LOG: [FindingCode; 6] = [
+    FindingCode::LogMissing,
     FindingCode::LogUnknown,
     FindingCode::LogNewer,
     FindingCode::LogDoubtful,

@@ -2,6 +2,7 @@
 
 use drctl_catalog::{Lost, Standing};
 use drctl_model::{BackupId, BackupSummary, Finding, FindingCode, Job, SourceId, shown};
+use drctl_policies::LogWay;
 use drctl_policies::recovery::RecoverableUntil;
 use drctl_store::{Alarm, layout};
 use jiff::{SignedDuration, Timestamp};
@@ -70,6 +71,10 @@ pub struct SourceStatus {
     pub newer: Vec<String>,
     /// Where its log stands, or why that is not known; nothing where there is none.
     pub log: Option<Result<LogStatus, String>>,
+    /// How its log should have come, where none is in the bucket.
+    pub no_log: Option<LogWay>,
+    /// When its first base backup ended.
+    pub first_base: Option<Timestamp>,
     /// What the catalog knew and the bucket does not hold any more.
     pub vanished: Vec<Lost>,
     /// Log of servers that was refused for what others wrote, until somebody has seen it.
@@ -165,6 +170,7 @@ impl SourceStatus {
         found.extend(self.of_uncounted());
         found.extend(self.of_older());
         found.extend(self.of_clocks());
+        found.extend(self.of_no_log());
         found.extend(self.doubts());
         found.extend(self.meddled());
         found.extend(self.of_jobs());
@@ -451,6 +457,8 @@ pub(super) mod tests {
             jobs: Vec::new(),
             next: None,
             log: None,
+            no_log: None,
+            first_base: None,
             vanished: vec![],
             refusals: vec![],
             lost: None,
