@@ -99,7 +99,8 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
             let lost = losses.holds(backup);
             let said = losses.in_force.get(&backup.source);
             let kept = said.map(|said| Kept::of(said, &backup.backup)).unwrap_or_default();
-            Judged { backup, broken: family.broken(backup), expired, look, lost, kept }
+            let untrusted = losses.distrusts(backup);
+            Judged { backup, broken: family.broken(backup), expired, look, lost, untrusted, kept }
         })
         .collect();
     let trust = setup.trust()?;
@@ -107,8 +108,7 @@ pub(super) async fn list(screen: Screen, setup: &Setup, source: Option<&str>) ->
     let object = json!({
         "backups": judged.iter().map(Judged::json).collect::<Vec<_>>(),
         "lost": lost_json(&losses.lost), "unseen": losses.unseen, "newer": newer_json(&newer),
-        "refused": refused_json(&losses.refused), "forgotten": forgotten,
-        "removed": back_json(&losses.back),
+        "refused": refused_json(&losses.refused), "forgotten": forgotten, "removed": back_json(&losses.back),
     });
     let now = setup.clock.now();
     screen.answer("drctl.list/1", object, || {
@@ -162,6 +162,8 @@ pub(super) struct Judged<'a> {
     look: Option<&'a Verification>,
     /// Whether the bucket does not hold it as it was.
     lost: bool,
+    /// Whether it is there as it was, and not trusted here any more.
+    untrusted: bool,
     /// Why it stays whatever the policy says.
     kept: Kept,
 }
@@ -170,7 +172,15 @@ impl<'a> Judged<'a> {
     /// One of which nothing else is known yet.
     pub(super) fn alone(backup: &'a BackupSummary) -> Self {
         let kept = Kept::default();
-        Judged { backup, broken: None, expired: None, look: None, lost: false, kept }
+        Judged {
+            backup,
+            broken: None,
+            expired: None,
+            look: None,
+            lost: false,
+            untrusted: false,
+            kept,
+        }
     }
 }
 
@@ -214,6 +224,7 @@ impl Judged<'_> {
 
     fn state(&self) -> &'static str {
         match (&self.expired, &self.broken, self.backup.is_good()) {
+            _ if self.untrusted => "NOT TRUSTED",
             _ if self.lost => "LOST",
             (Some(_), ..) => "expired",
             (None, Some(_), _) => "BROKEN",

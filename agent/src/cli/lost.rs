@@ -17,6 +17,7 @@ use crate::repository::inventory::not_counted;
 use crate::repository::losses::{is_lost, is_of, look_for_losses};
 use crate::repository::removed::{Back, back};
 use crate::repository::statements::statements;
+use crate::repository::untrusted::is_untrusted;
 
 /// What stands before what would be forgotten.
 const WOULD: &str = "these would not be reported any more, which cannot be undone:";
@@ -33,7 +34,10 @@ pub(super) fn lost_json(lost: &[Lost]) -> serde_json::Value {
 pub(super) fn lost_text(lost: &[Lost]) -> String {
     let line = |one: &Lost| {
         let (key, why) = (shown(&one.key, TEXT_SHOWN), shown(&one.why, TEXT_SHOWN));
-        format!("\nLOST: {key}: {why}")
+        match is_untrusted(one) {
+            true => format!("\n{key}: {why}"),
+            false => format!("\nLOST: {key}: {why}"),
+        }
     };
     let more = lost.len().saturating_sub(LOST_SHOWN);
     let rest = (more > 0).then(|| format!("\nLOST: {more} more"));
@@ -116,6 +120,11 @@ impl Losses {
     /// Whether a backup is gone, or some of it.
     pub(super) fn holds(&self, backup: &BackupSummary) -> bool {
         self.lost.iter().any(|one| is_of(one, backup))
+    }
+
+    /// Whether it is only not trusted here any more.
+    pub(super) fn distrusts(&self, backup: &BackupSummary) -> bool {
+        self.lost.iter().any(|one| is_of(one, backup) && is_untrusted(one))
     }
 
     /// Whether it is gone, so that nothing can be based on it.

@@ -5,17 +5,19 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
+use drctl_catalog::Catalog;
 use drctl_model::{BackupId, InForce, MAX_WITHOUT, SourceId, Stated, Statement};
 use serde_json::{Value, json};
 
 use super::args::{StatementVerb, UnfreezeArgs};
 use super::screen::{Screen, line, table};
 use crate::host::{AgentError, Exit, Setup};
-use crate::repository::Repository;
+use crate::repository::chain::is_broken;
 use crate::repository::losses::find;
 use crate::repository::removed::tombstone;
 use crate::repository::say::{Answer, Wish, state};
 use crate::repository::statements::{Said, Statements, statements};
+use crate::repository::{Memory, Repository, words};
 
 /// Does what one of the verbs asks for.
 pub(super) async fn say(screen: Screen, setup: &Setup, verb: &StatementVerb) -> Result<Exit> {
@@ -64,22 +66,50 @@ async fn write(
         .await
         .with_context(|| format!("{} {}", wish.stated, subject_of(wish)))?;
     // A removal looks for this after its tombstone is written: one of both sees the other.
-    let removal = match &wish.backup {
-        Some(backup) if !wish.stated.lifts() => removal(repository, &wish.source, backup).await?,
-        _ => None,
+    let (removal, doubt) = match wish.backup.as_ref().filter(|_| !wish.stated.lifts()) {
+        Some(backup) => (
+            removal(repository, &wish.source, backup).await?,
+            doubt(repository, &catalog, &wish.source, backup).await?,
+        ),
+        None => (None, None),
     };
     let mut object = object(&answer.statement);
     object["new"] = json!(answer.new);
     object["frozen"] = json!(answer.frozen);
     object["removal"] = json!(removal);
-    screen.answer("drctl.statement/1", object, || {
-        answered(&answer, subject_of(wish), removal.as_deref())
-    });
-    Ok(if removal.is_some() { Exit::Degraded } else { Exit::Success })
+    object["doubt"] = json!(doubt);
+    let warnings: Vec<String> = removal.into_iter().chain(doubt).collect();
+    screen.answer("drctl.statement/1", object, || answered(&answer, subject_of(wish), &warnings));
+    Ok(if warnings.is_empty() { Exit::Success } else { Exit::Degraded })
+}
+
+/// Why a backup that is kept does not count; nothing where nothing is known against it.
+async fn doubt(
+    repository: &Repository,
+    catalog: &Catalog,
+    source: &SourceId,
+    backup: &BackupId,
+) -> Result<Option<String>> {
+    let memory = Memory::of(catalog, Some(source)).await?;
+    let told = |why: String| Some(format!("it stays, but does not count: {why}"));
+    if let Some(found) = memory.bad(source, backup) {
+        return Ok(told(words(found)));
+    }
+    match repository.is_lacking(source, backup).await {
+        Err(error) if is_broken(&error) => return Ok(told(format!("{error:#}"))),
+        lacking => {
+            if let Some(why) = lacking? {
+                return Ok(told(why));
+            }
+        }
+    }
+    let proven = repository.manifest(source, backup).await?;
+    let suspect = proven.map(|proven| proven.summary()).filter(|one| !one.is_good());
+    Ok(suspect.and_then(|one| told(format!("it is suspect: {}", line(&one.suspect.join("; "))))))
 }
 
 /// The same for people.
-fn answered(answer: &Answer, subject: &str, removal: Option<&str>) -> String {
+fn answered(answer: &Answer, subject: &str, warnings: &[String]) -> String {
     let Statement { statement, source, n, at, reason, without, .. } = &answer.statement;
     let reason = line(reason);
     let out = leaves_out(without);
@@ -96,8 +126,8 @@ fn answered(answer: &Answer, subject: &str, removal: Option<&str>) -> String {
     for why in &answer.frozen {
         let _ = write!(text, "\n  nothing of {source} is removed all the same: {}", line(why));
     }
-    if let Some(why) = removal {
-        let _ = write!(text, "\n  WARNING: {why}");
+    for why in warnings {
+        let _ = write!(text, "\n  WARNING: {}", line(why));
     }
     text
 }

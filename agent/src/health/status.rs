@@ -107,7 +107,7 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
             status.alarms = alarms.iter().filter(of_it).cloned().collect();
         }
     }
-    no_log::note(setup, &mut all);
+    no_log::note(setup, catalog, &mut all).await?;
     note(setup, opened.ok().as_ref(), &mut all).await;
     Ok(all)
 }
@@ -286,10 +286,7 @@ async fn one(
     let horizon = horizon(now);
     let known = catalog.newest_good_by(id, horizon).await?;
     let age = known.as_ref().map(|good| now.duration_since(good.taken()));
-    let newest_good = match known {
-        Some(known) => Some(known),
-        None => catalog.newest_good(id).await?,
-    };
+    let newest_good = if known.is_some() { known } else { catalog.newest_good(id).await? };
     let all = catalog.backups(Some(id)).await?;
     let future = all.iter().find(|one| one.is_good() && one.taken() > horizon);
     let future = future.map(|one| one.backup.clone());
@@ -320,11 +317,6 @@ async fn one(
         frozen: Vec::new(),
         kept: Vec::new(),
         no_log: None,
-        first_base: all
-            .iter()
-            .filter(|one| one.kind.coordinates().is_some())
-            .map(|one| one.finished)
-            .min(),
         said_in_doubt: Vec::new(),
         strangers: Vec::new(),
         drill_in_doubt: Vec::new(),

@@ -91,6 +91,12 @@ pub(crate) fn may_write(path: &Path) -> Result<()> {
     owner.map_or(Ok(()), |owner| Err(of_account(path, owner)))
 }
 
+/// The account that should run this instead of root; nothing where this account may.
+pub(crate) fn runs_it(path: &Path) -> Option<String> {
+    let owner = path.metadata().ok().and_then(|found| anothers(found.uid(), geteuid().as_raw()));
+    owner.map(account)
+}
+
 fn of_account(path: &Path, owner: u32) -> anyhow::Error {
     let name = account(owner);
     let text = format!(

@@ -17,6 +17,7 @@ use super::faults::is_bad_manifest;
 use super::named::{Names, REPLACED, by_manifest, keep, missed, missed_after};
 use super::removed::removed;
 use super::statements::statements;
+use super::untrusted::{is_as_it_was, not_trusted};
 use super::{Latest, MANIFESTS_AT_ONCE, Passed, Proven, Repository, documents};
 use crate::host::{AgentError, Setup};
 
@@ -351,7 +352,12 @@ fn newest_chain(known: &[BackupSummary]) -> Vec<&BackupSummary> {
 async fn read(repository: &Repository, backup: &BackupSummary) -> Result<Result<Proven, String>> {
     let BackupSummary { source, backup: id, manifest_sha256, .. } = backup;
     Ok(match repository.manifest(source, id).await {
-        Err(error) if is_bad_manifest(&error) => Err(format!("{error:#}")),
+        Err(error) if is_bad_manifest(&error) => {
+            Err(match is_as_it_was(repository, backup).await? {
+                true => not_trusted(repository, backup),
+                false => format!("{error:#}"),
+            })
+        }
         Err(error) => return Err(error),
         Ok(None) => Err("its manifest is gone".to_owned()),
         Ok(Some(Proven { sha256, .. })) if sha256 != *manifest_sha256 => {

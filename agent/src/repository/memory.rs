@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::Repository;
 use super::drills::EVIDENCE;
-use crate::host::Setup;
+use crate::host::{Setup, private};
 
 /// What is shown of what was wrong, in characters.
 const SHOWN: usize = 300;
@@ -197,9 +197,13 @@ impl Notebook {
     /// Opens the catalog; where that fails, what is found is told and not remembered.
     pub async fn open(setup: &Setup, repository: &Repository) -> Self {
         let opened = setup.catalog(repository).await;
-        let opened = opened.inspect_err(|error| {
-            tracing::warn!("what is found is not remembered: {error:#}");
-        });
+        let opened =
+            opened.inspect_err(|error| match private::runs_it(&setup.config.paths.state_dir) {
+                Some(account) => {
+                    tracing::warn!("verified, but not recorded: run this as {account}");
+                }
+                None => tracing::warn!("what is found is not remembered: {error:#}"),
+            });
         let trust = repository.trust.digest();
         Notebook { catalog: opened.ok(), at: setup.clock.now(), trust }
     }

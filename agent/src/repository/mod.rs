@@ -28,6 +28,7 @@ pub(crate) mod removed;
 pub(crate) mod say;
 pub mod statements;
 pub(crate) mod strays;
+pub(crate) mod untrusted;
 pub(crate) mod verify;
 
 use std::path::Path;

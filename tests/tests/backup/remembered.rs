@@ -25,6 +25,39 @@ fn latest(shop: &Shop) -> serde_json::Value {
 }
 
 #[test]
+fn a_backup_whose_key_is_not_believed_any_more_is_not_lost() {
+    let shop = Shop::open();
+    let id = shop.site.backup();
+    let _ = shop.site.json(0, &["list"]);
+    let config = fs::read_to_string(shop.site.config()).unwrap();
+    let only = "sources = [\"shop\"]";
+    shop.site.replace(only, &format!("{only}, roles = [\"prune\"]"));
+    let words = "NOT TRUSTED HERE: signed by ";
+    let told = shop.site.drctl(&["list"]).ended(3).out;
+    assert!(told.contains(words) && told.contains("Nothing is lost: add shop to"), "{told}");
+    assert!(told.contains("NOT TRUSTED\n") && !told.contains("LOST"), "{told}");
+    let row = &shop.site.json(3, &["list"])["backups"][0];
+    assert_eq!((&row["backup"], &row["good"]), (&id.as_str().into(), &false.into()), "{row}");
+    let status = shop.site.status();
+    assert_eq!(status["health"], "breached", "{status}");
+    let codes = status["findings"].to_string();
+    assert!(codes.contains("backup_refused") && !codes.contains("object_gone"), "{status}");
+    let told = shop.site.drctl(&["verify"]).ended(4).out;
+    assert!(told.contains("NOT TRUSTED") && told.contains(words), "{told}");
+    assert!(!told.contains("LOST") && !told.contains("BAD"), "{told}");
+    // What somebody put in its place is another thing.
+    let place = shop.site.path("repository/s/shop/b").join(&id).join("manifest.json");
+    let good = fs::read(&place).unwrap();
+    fs::write(&place, &good[1..]).unwrap();
+    assert!(shop.site.drctl(&["list"]).ended(3).out.contains("LOST: "));
+    fs::write(&place, good).unwrap();
+    fs::write(shop.site.config(), config).unwrap();
+    assert_eq!(shop.site.rows()[0]["good"], true);
+    let _ = shop.site.drctl(&["status", "--check"]).ended(0);
+    let _ = shop.site.json(0, &["verify"]);
+}
+
+#[test]
 fn what_verify_found_bad_is_remembered_and_obeyed() {
     let shop = Shop::open();
     let (old, new) = (shop.site.backup(), shop.site.backup());
@@ -55,7 +88,22 @@ fn what_verify_found_bad_is_remembered_and_obeyed() {
     let told = shop.site.drctl(&["show", &new]).ended(0).out;
     assert!(told.contains("state       BAD"), "{told}");
     // Neither a later glance nor a new catalog forgets it.
-    let _ = shop.site.json(0, &["verify"]);
+    let glance = shop.site.json(4, &["verify"]);
+    let row = &glance["backups"][0];
+    assert_eq!((&row["backup"], &row["good"]), (&new.as_str().into(), &false.into()), "{glance}");
+    assert_eq!(row["problems"], serde_json::json!([]), "{glance}");
+    assert!(row["bad"][0].as_str().unwrap().contains("is not what the manifest says"), "{glance}");
+    assert_eq!(glance["backups"][1]["good"], true, "{glance}");
+    let told = shop.site.drctl(&["verify"]).ended(4).out;
+    assert!(told.contains(&format!("{new}: BAD (data: found ")), "{told}");
+    assert!(told.contains("this run looked at signature, and that each object is there"), "{told}");
+    // Whoever wants to keep it is told.
+    let pinned = shop.site.json(3, &["pin", &new, "--reason", "it stays"]);
+    assert!(pinned["doubt"].as_str().unwrap().contains("does not count"), "{pinned}");
+    let told = shop.site.drctl(&["hold", &new, "--reason", "case 4711"]).ended(3).out;
+    assert!(told.contains("WARNING: it stays, but does not count: "), "{told}");
+    let pinned = shop.site.json(0, &["pin", &old, "--reason", "it stays"]);
+    assert_eq!(pinned["doubt"], serde_json::Value::Null, "{pinned}");
     let _ = shop.site.json(0, &["catalog", "rebuild"]);
     found_bad();
     flip(&shop, &new);

@@ -226,6 +226,11 @@ fn root_reads_what_is_another_accounts_and_leaves_nothing_there() {
             let left: Vec<PathBuf> = places.iter().flat_map(|place| of_root(place)).collect();
             assert!(left.is_empty(), "{arguments:?} left {left:?}");
             assert_eq!(ran.code, Some(code), "{arguments:?}: {}{}", ran.out, ran.err);
+            if arguments == ["verify"] {
+                let told = "verified, but not recorded: run this as nobody";
+                assert!(ran.err.contains(told), "{}", ran.err);
+                assert!(!ran.err.contains("Nothing was done"), "{}", ran.err);
+            }
         }
     }
     // A repository may belong to another account than the state directory.

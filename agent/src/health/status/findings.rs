@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::{Health, SourceStatus};
 use crate::engine::wal::gap_at;
 use crate::repository::findings::{OF_LOG, behind};
+use crate::repository::untrusted::is_untrusted;
 
 /// What every look looks for, whatever it can reach.
 const ALWAYS: [FindingCode; 16] = [
@@ -53,6 +54,9 @@ const IN_LOG: [FindingCode; 6] = [
 
 /// How many servers are named whose log was refused.
 const REFUSALS_TOLD: usize = 5;
+
+/// How many doubts about the log are told.
+const DOUBTS_TOLD: usize = 3;
 
 /// One thing that there is to say of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +117,21 @@ impl SourceStatus {
         found.extend(self.met_elsewhere(sees_gap));
         found.sort_by_key(|one| std::cmp::Reverse(one.health));
         found
+    }
+
+    /// Backups that are there as they were, whose key is not believed here any more.
+    pub(super) fn of_distrust(&self) -> Option<Judged> {
+        let all = || self.vanished.iter().filter(|lost| is_untrusted(lost));
+        let first = all().next()?;
+        let more = match all().count() {
+            1 => String::new(),
+            many => format!(" (and {} more)", many - 1),
+        };
+        let health = self.newest_good.as_ref().map_or(Health::Breached, |_| Health::Attention);
+        let text = format!("{}{more}: {}", shown(&first.key, 200), shown(&first.why, 400));
+        let all = all().map(|lost| &lost.key);
+        let code = FindingCode::BackupRefused;
+        Some(Judged::new(health, code, &first.key, text).since(first.at).of_all(all))
     }
 
     /// That an index contradicts the signed heads of the log.
@@ -256,8 +275,27 @@ impl SourceStatus {
             let all = log.gaps.iter().filter(told).map(|gap| gap_at(gap.timeline, gap.from));
             return Some(Judged::attention(FindingCode::LogGap, &at, text).of_all(all));
         }
-        let doubt = log.doubts.first()?;
-        let text = match doubt {
+        let told: Vec<String> =
+            log.doubts.iter().take(DOUBTS_TOLD).map(|one| self.doubt(one, &take)).collect();
+        let text = match log.doubts.len() {
+            0 => return None,
+            1 => told.concat(),
+            many => format!(
+                "{many} things about the WAL are in doubt{}: {}",
+                if many > DOUBTS_TOLD {
+                    format!(", the first {DOUBTS_TOLD}")
+                } else {
+                    String::new()
+                },
+                told.join("; ")
+            ),
+        };
+        Some(Judged::attention(FindingCode::LogDoubtful, "", text).of_all(&log.doubts))
+    }
+
+    /// One doubt about the log, and what to do.
+    fn doubt(&self, doubt: &Warning, take: &str) -> String {
+        match doubt {
             Warning::NoCopyOf(_) | Warning::Unproven(_) => format!("{doubt}: {take}"),
             Warning::Fork { .. } => format!(
                 "{doubt}: `restore --to-end` needs --timeline; make sure that only one server \
@@ -269,8 +307,7 @@ impl SourceStatus {
                  history file is archived, or {take}",
                 self.source
             ),
-        };
-        Some(Judged::attention(FindingCode::LogDoubtful, "", text))
+        }
     }
 
     /// What this look looked for, and found amiss. What was refused is not looked for: it stands until

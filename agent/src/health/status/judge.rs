@@ -14,6 +14,7 @@ use crate::jobs::LastJob;
 use crate::repository::drills::EVIDENCE;
 use crate::repository::findings::suspect;
 use crate::repository::memory::INDEX;
+use crate::repository::untrusted::is_untrusted;
 use crate::repository::{CLOCKS_APART, Forgotten};
 
 /// Where one source stands.
@@ -73,8 +74,6 @@ pub struct SourceStatus {
     pub log: Option<Result<LogStatus, String>>,
     /// How its log should have come, where none is in the bucket.
     pub no_log: Option<LogWay>,
-    /// When its first base backup ended.
-    pub first_base: Option<Timestamp>,
     /// What the catalog knew and the bucket does not hold any more.
     pub vanished: Vec<Lost>,
     /// Log of servers that was refused for what others wrote, until somebody has seen it.
@@ -166,6 +165,7 @@ impl SourceStatus {
         let mut found = Vec::new();
         found.extend(self.of_backups());
         found.extend(self.of_losses());
+        found.extend(self.of_distrust());
         found.extend(self.of_refusals());
         found.extend(self.of_uncounted());
         found.extend(self.of_older());
@@ -229,12 +229,13 @@ impl SourceStatus {
         let newest = self.lost_good.as_ref().or(newest.map(|good| &good.backup));
         let newest = newest.map(|good| layout::manifest(&self.source, good));
         let is_newest = |lost: &&Lost| newest.as_ref().is_some_and(|key| key.as_ref() == lost.key);
-        let worst = self.vanished.iter().find(is_newest);
-        let lost = worst.or(self.vanished.first())?;
+        let gone = || self.vanished.iter().filter(|lost| !is_untrusted(lost));
+        let worst = gone().find(is_newest);
+        let lost = worst.or_else(|| gone().next())?;
         let text = format!(
             "{} missing or incomplete ({}: {}): find out who {}; run `drctl backup {}`, and when the \
              loss is explained `drctl catalog forget {}`",
-            match self.vanished.len() {
+            match gone().count() {
                 1 => "something that was there is".to_owned(),
                 many => format!("{many} things that were there are"),
             },
@@ -248,7 +249,7 @@ impl SourceStatus {
             self.source
         );
         let health = if worst.is_some() { Health::Breached } else { Health::Attention };
-        let all = self.vanished.iter().map(|lost| &lost.key);
+        let all = gone().map(|lost| &lost.key);
         Some(
             Judged::new(health, FindingCode::ObjectGone, &lost.key, text)
                 .since(lost.at)
@@ -458,7 +459,6 @@ pub(super) mod tests {
             next: None,
             log: None,
             no_log: None,
-            first_base: None,
             vanished: vec![],
             refusals: vec![],
             lost: None,
@@ -570,6 +570,10 @@ pub(super) mod tests {
             "{text}"
         );
         assert_eq!(judged(&[], &[Warning::DisputedHistory(two)]).0, Health::Attention);
+        let all: Vec<Warning> = (2..7).filter_map(Timeline::new).map(Warning::NoHistory).collect();
+        let (_, text) = judged(&[], &all);
+        assert!(text.starts_with("5 things about the WAL are in doubt, the first 3: "), "{text}");
+        assert_eq!(text.matches("its history file is missing").count(), 3, "{text}");
         let gap = Gap { timeline: Timeline::FIRST, from: Lsn(9), until: None, why: Why::Missing };
         assert!(judged(&[gap], &[Warning::NoHistory(two)]).1.contains("is missing"), "a gap first");
     }

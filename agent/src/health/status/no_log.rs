@@ -1,8 +1,10 @@
 //! Whether log is configured, and none is in the bucket.
 
+use anyhow::Result;
+use drctl_catalog::Catalog;
 use drctl_model::FindingCode;
 use drctl_policies::LogWay;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::{Judged, SourceStatus};
 use crate::host::Setup;
@@ -11,24 +13,29 @@ use crate::host::Setup;
 const GRACE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Notes of each source that was looked at how its log should have come.
-pub(super) fn note(setup: &Setup, all: &mut [SourceStatus]) {
+///
+/// # Errors
+/// The catalog's.
+pub(super) async fn note(setup: &Setup, catalog: &Catalog, all: &mut [SourceStatus]) -> Result<()> {
     let (now, configured) = (setup.clock.now(), setup.configured_since());
     for status in all {
         let source = setup.config.sources.get(&status.source).filter(|source| source.enabled);
         let way = source.and_then(|source| source.engine.log()).map(|log| log.way);
-        let way = way.filter(|way| *way != LogWay::None && status.lacks_log(configured, now));
-        status.no_log = way;
+        let way = way.filter(|way| *way != LogWay::None && status.lacks_log());
+        let Some(way) = way else { continue };
+        let backups = catalog.backups(Some(&status.source)).await?;
+        let bases = backups.iter().filter(|one| one.kind.coordinates().is_some());
+        let first = bases.map(|one| one.finished).min();
+        let late = first.is_some_and(|first| now.duration_since(first.max(configured)) > GRACE);
+        status.no_log = late.then_some(way);
     }
+    Ok(())
 }
 
 impl SourceStatus {
-    /// Whether there is a base backup, none of its log, and time enough for that has passed.
-    fn lacks_log(&self, configured: Timestamp, now: Timestamp) -> bool {
-        let Some(base) = self.newest_good.as_ref().filter(|_| self.is_cluster()) else {
-            return false;
-        };
-        let since = self.first_base.unwrap_or(base.finished).max(configured);
-        self.unreadable.is_none() && self.log.is_none() && now.duration_since(since) > GRACE
+    /// Whether there is a base backup, and nothing of its log.
+    fn lacks_log(&self) -> bool {
+        self.is_cluster() && self.unreadable.is_none() && self.log.is_none()
     }
 
     /// That no log is there.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use drctl_catalog::Lost;
-use drctl_model::{BackupSummary, Manifest, Named, SourceId};
+use drctl_model::{BackupId, BackupSummary, Manifest, Named, SourceId};
 use drctl_store::layout;
 
 use super::strangers::Strangers;
@@ -15,6 +15,7 @@ use crate::repository::losses::{told, told_once};
 use crate::repository::named::{Names, by_manifest};
 use crate::repository::removed::{Back, back};
 use crate::repository::strays::strays;
+use crate::repository::untrusted::is_untrusted;
 use crate::repository::{Closed, Proven, Repository};
 
 /// What was found beside single backups and logs.
@@ -136,6 +137,12 @@ impl Beside {
         let closed = closed.map(|why| ("store_denied", why));
         let all = lost.chain(refused).chain(newer).chain(closed);
         all.map(|(code, why)| (code.to_owned(), why)).collect()
+    }
+
+    /// Whether a backup is there as it was, and not trusted here any more.
+    pub(crate) fn distrusts(&self, source: &SourceId, backup: &BackupId) -> bool {
+        let key = layout::manifest(source, backup);
+        self.lost.iter().any(|lost| lost.key == key.as_ref() && is_untrusted(lost))
     }
 
     pub(crate) fn is_bad(&self) -> bool {

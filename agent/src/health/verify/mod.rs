@@ -3,6 +3,7 @@
 mod beside;
 mod logs;
 mod scrub;
+mod standing;
 mod strangers;
 
 use std::collections::BTreeSet;
@@ -29,10 +30,12 @@ use crate::repository::{
 };
 
 use self::logs::look_at_logs;
+use self::standing::standing;
 use self::strangers::Strangers;
 
 pub(crate) use self::beside::Beside;
 pub(crate) use self::scrub::scrub;
+pub(crate) use self::standing::{Standing, words as standing_words};
 
 /// How much is shown of a problem, in characters.
 const TEXT_SHOWN: usize = 500;
@@ -59,6 +62,8 @@ pub(crate) struct FoundOut {
     /// Objects that somebody meddled with.
     pub(crate) alarms: Vec<Alarm>,
     pub(crate) beside: Beside,
+    /// What an earlier look found wrong with what is good by this one.
+    pub(crate) standing: Vec<Standing>,
 }
 
 /// A backup that pgBackRest keeps: what is known of it after pgBackRest has read it.
@@ -205,7 +210,6 @@ pub(crate) async fn look(
             records.extend(proven.and_then(|proven| Record::of(&source, &id, proven)));
             rows.push(Row { source, id, closeness, verdict, words, signer, expired });
         }
-        drop(all);
         let noted = (&notebook, &records[..]);
         let (of, identities) = ((&repository, &beside), (&strangers, identities.as_ref()));
         let (logs, strange) = look_at_logs(setup, (wanted, said), of, noted, identities).await?;
@@ -213,7 +217,9 @@ pub(crate) async fn look(
         beside.look(setup, &repository, (wanted.what, &strangers)).await?;
         let seen = rows.iter().map(|row| &row.source).chain(logs.iter().map(|(source, _)| source));
         notebook.conclude(seen.collect::<BTreeSet<_>>()).await;
-        Ok::<_, anyhow::Error>(FoundOut { rows, logs, alarms: repository.alarms(), beside })
+        let (alarms, standing) =
+            (repository.alarms(), standing(setup, &repository, &rows, &logs).await);
+        Ok::<_, anyhow::Error>(FoundOut { rows, logs, alarms, beside, standing })
     };
     let found = tokio::select! {
         looked = looking => looked?,
@@ -244,14 +250,14 @@ async fn judged(
 impl FoundOut {
     /// How a command ends that found it.
     pub(crate) fn exit(&self) -> Exit {
-        let FoundOut { rows, logs, alarms, beside } = self;
+        let FoundOut { rows, logs, alarms, beside, standing } = self;
         let found = || {
             let rows = rows.iter().map(|row| &row.verdict.problems);
             rows.chain(logs.iter().map(|(_, found)| &found.log.problems))
         };
         let is_bad = found().any(|problems| !problems.is_empty() && !only_newer(problems));
         let is_newer = || found().any(|problems| only_newer(problems)) || beside.is_newer();
-        if is_bad || !alarms.is_empty() || beside.is_bad() {
+        if is_bad || !standing.is_empty() || !alarms.is_empty() || beside.is_bad() {
             Exit::Verification
         } else if is_newer() || beside.is_part() || beside.is_strange() {
             Exit::Degraded
@@ -269,7 +275,7 @@ impl FoundOut {
     /// What is on record of it for one source: how much is amiss, and what comes first. What is no
     /// single source's is every one's.
     pub(crate) fn amiss(&self, source: &SourceId) -> Amiss {
-        let FoundOut { rows, logs, alarms, beside } = self;
+        let FoundOut { rows, logs, alarms, beside, .. } = self;
         let rows = rows.iter().filter(|row| row.source == *source).map(|row| &row.verdict.problems);
         let logs = logs.iter().filter(|(of, _)| of == source).map(|(_, found)| &found.log.problems);
         let mut found: Vec<(String, String)> = rows.chain(logs).flatten().cloned().collect();

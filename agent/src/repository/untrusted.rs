@@ -1,0 +1,45 @@
+//! Backups that are there as they were, and whose key is not believed here any more: nothing is lost.
+
+use anyhow::Result;
+use drctl_catalog::Lost;
+use drctl_model::{BackupSummary, shown};
+use drctl_store::{MAX_ENVELOPE_BYTES, StoreError, Stored, digest, layout};
+
+use super::Repository;
+
+/// How it is said that a backup is there, and that the key that signed it is not believed here any more.
+const NOT_TRUSTED: &str = "NOT TRUSTED HERE";
+
+/// Whether the manifest that lies there, whoever may sign it here, is the one that this host read.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn is_as_it_was(repository: &Repository, backup: &BackupSummary) -> Result<bool> {
+    let key = layout::manifest(&backup.source, &backup.backup);
+    let stored = Stored::newest(&key);
+    match repository.bucket.get_stored(&stored, MAX_ENVELOPE_BYTES as u64).await {
+        Ok(bytes) => Ok(digest(&bytes) == backup.manifest_sha256),
+        Err(StoreError::Missing { .. } | StoreError::TooLarge { .. }) => Ok(false),
+        Err(StoreError::NoObject { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Why a backup that is as it was does not count here.
+pub(super) fn not_trusted(repository: &Repository, backup: &BackupSummary) -> String {
+    let BackupSummary { source, signer, .. } = backup;
+    let name = shown(&repository.trust.name_of(signer), 100);
+    let (which, what) = match repository.trust.iter().any(|key| key.keyid() == *signer) {
+        true => (
+            format!("keys.verifying_keys does not allow for {source}"),
+            format!("add {source} to this key's `sources`, `backup` to its `roles`"),
+        ),
+        false => ("keys.verifying_keys does not have".to_owned(), "add this key".to_owned()),
+    };
+    format!("{NOT_TRUSTED}: signed by {name}, which {which}. Nothing is lost: {what}")
+}
+
+/// Whether what counts as gone is there as it was, and only not trusted here any more.
+pub(crate) fn is_untrusted(lost: &Lost) -> bool {
+    lost.why.starts_with(NOT_TRUSTED)
+}
