@@ -20,6 +20,7 @@ use crate::repository::{self, Repository};
 use crate::secret::SecretRef;
 use crate::signers::{self, TrustedKey};
 use crate::source::{self, Source};
+use crate::throttle::{self, Throttle};
 
 /// The version of the main file's form that this program reads.
 const VERSION: u64 = 1;
@@ -51,6 +52,8 @@ pub struct Config {
     pub sources: BTreeMap<SourceId, Source>,
     /// Who is told when something is amiss, by name.
     pub notify: BTreeMap<String, Channel>,
+    /// What the agent leaves to the databases, by name.
+    pub throttle: BTreeMap<String, Throttle>,
     /// Every policy, by name, used or not.
     pub policies: BTreeMap<String, Policy>,
 }
@@ -219,7 +222,9 @@ fn read_main(
     let agent = reader.section("agent").and_then(|at| agent::read(&at));
     let discover = reader.section("discover").and_then(|at| discover::read(&at));
     let sources = read_sources(&reader, policies);
-    let notify = read_notify(&reader);
+    let known = notify::names_in(&reader, "sources");
+    let notify = read_named(&reader, "notify", |at, _| notify::read(at, &known));
+    let throttle = read_named(&reader, "throttle", throttle::read);
     let policies =
         policies.iter().filter_map(|(name, policy)| Some((name.clone(), policy.clone()?)));
     Some(Config {
@@ -234,6 +239,7 @@ fn read_main(
         discover: discover?,
         sources,
         notify,
+        throttle,
         policies: policies.collect(),
     })
 }
@@ -353,16 +359,18 @@ fn read_sources(reader: &Reader<'_>, policies: &Policies) -> BTreeMap<SourceId, 
     sources
 }
 
-fn read_notify(reader: &Reader<'_>) -> BTreeMap<String, Channel> {
-    let known = notify::names_in(reader, "sources");
-    let mut channels = BTreeMap::new();
-    for (name, (span, at)) in reader.named("notify") {
+/// Reads a table of tables under names that the operator chooses.
+fn read_named<'a, T>(
+    reader: &Reader<'a>,
+    table: &str,
+    read: impl Fn(&Reader<'a>, &Range<usize>) -> Option<T>,
+) -> BTreeMap<String, T> {
+    let one = |(name, (span, at)): (&str, (Range<usize>, Reader<'a>))| {
         let id = read_id(name, &span, reader.report);
-        if let (Some(_), Some(channel)) = (id, notify::read(&at, &known)) {
-            channels.insert(name.to_owned(), channel);
-        }
-    }
-    channels
+        let found = read(&at, &span);
+        id.and(found).map(|found| (name.to_owned(), found))
+    };
+    reader.named(table).into_iter().filter_map(one).collect()
 }
 
 fn read_id(name: &str, span: &Range<usize>, report: &Report<'_>) -> Option<SourceId> {

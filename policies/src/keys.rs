@@ -4,6 +4,7 @@ use crate::agent::AGENT;
 use crate::discover::DISCOVER;
 use crate::engine;
 use crate::notify::NOTIFY;
+use crate::throttle::THROTTLE;
 use crate::timing::{PRUNE, VERIFY, WINDOW};
 
 /// A key: what it takes, whether it must be there, and what holds when it is not.
@@ -115,6 +116,11 @@ pub(crate) static MAIN: &[Key] = &[
         "notify",
         Named(NOTIFY),
         "Who is told when something is amiss, by name (a-z, 0-9 and -).",
+    ),
+    Key::optional(
+        "throttle",
+        Named(THROTTLE),
+        "What the agent leaves to the databases, by name (a-z, 0-9 and -).",
     ),
 ];
 

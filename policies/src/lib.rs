@@ -32,6 +32,7 @@ mod secret;
 mod signers;
 mod source;
 mod template;
+mod throttle;
 mod timing;
 mod units;
 pub mod watch;
@@ -53,6 +54,7 @@ pub use secret::SecretRef;
 pub use signers::TrustedKey;
 pub use source::Source;
 pub use template::{SUPERUSER, Setting, SourceTemplate, Template, source_lines, template};
+pub use throttle::{LONGEST_PAUSE, Pause, Throttle, WorkLimits, limits_at};
 pub use timing::{PrunePolicy, VerifyPolicy};
 pub use window::{Blackout, Window, may_begin};
 

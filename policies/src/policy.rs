@@ -97,7 +97,7 @@ pub struct Objectives {
     pub max_duration: Option<Duration>,
 }
 
-fn zone_name<S: Serializer>(zone: &TimeZone, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn zone_name<S: Serializer>(zone: &TimeZone, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(zone.iana_name().unwrap_or("UTC"))
 }
 
@@ -138,7 +138,8 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, has_log: bool) -> Option<Pol
     })
 }
 
-fn read_zone(reader: &Reader<'_>) -> Option<TimeZone> {
+/// Reads `timezone`.
+pub(crate) fn read_zone(reader: &Reader<'_>) -> Option<TimeZone> {
     let text = reader.text("timezone")?;
     match time_zone(text.value) {
         Ok(zone) => Some(zone),

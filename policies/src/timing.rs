@@ -147,7 +147,8 @@ fn read_verify(reader: &Reader<'_>, zone: &TimeZone) -> Option<VerifyPolicy> {
     Some(VerifyPolicy { schedule, within, bytes_per_second })
 }
 
-fn read_window(reader: &Reader<'_>) -> Option<Window> {
+/// Reads `from` and `until`.
+pub(crate) fn read_window(reader: &Reader<'_>) -> Option<Window> {
     let [from, until] = ["from", "until"].map(|key| {
         let text = reader.text(key)?;
         let time = time_of_day(text.value);
@@ -161,7 +162,7 @@ fn read_window(reader: &Reader<'_>) -> Option<Window> {
     let window = Window::new(from?, until?);
     if window.is_none() {
         let message = "this window ends when it begins";
-        let advice = "make them differ, or remove [window]: then a run begins at any time";
+        let advice = "make them differ, or remove both: then it is the whole day";
         reader.report.advise(&reader.span_of("until"), message, advice);
     }
     window

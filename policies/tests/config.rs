@@ -186,6 +186,12 @@ jobs_at_once = 3
 socket = "/run/dba/agent.sock"
 socket_group = "dba"
 metrics = "[::1]:9532"
+[throttle.by-day]
+window = { from = "08:00", until = "18:00" }
+timezone = "Europe/Berlin"
+bytes_per_second = "50MiB"
+pause_above_pressure = 40
+pause_above_replica_lag = "60s"
 "#;
     let policy = r#"schedule = "@daily"
 jitter = "20m"
@@ -206,6 +212,12 @@ daily = 7
         "beat_seconds": 300, "ping_url": null,
     });
     assert_eq!(shown["agent"], expected);
+    let day = json!({
+        "window": { "from": "08:00", "until": "18:00" }, "timezone": "Europe/Berlin",
+        "bytes_per_second": 52_428_800, "requests_per_second": null, "pause_above_pressure": 40,
+        "pause_above_replica_lag_seconds": 60,
+    });
+    assert_eq!(shown["throttle"], json!({ "by-day": day }));
     let shop = &shown["sources"]["shop"];
     assert_eq!((&shop["log"], &shop["log_slot"]), (&json!("synchronous"), &json!("drctl_a")));
     assert_eq!(shop["log_heartbeat_seconds"], 10);

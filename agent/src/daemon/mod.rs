@@ -17,6 +17,7 @@ mod streams;
 mod systemd;
 mod telling;
 mod threads;
+mod throttle;
 mod waits;
 mod work;
 
@@ -37,6 +38,7 @@ use self::look::{Look, Looks};
 use self::metrics::Metrics;
 use self::single::Single;
 use self::telling::Telling;
+use self::throttle::Throttle;
 use self::work::{Ended, Running};
 use crate::audit::{Act, Log, Logged, as_agent};
 use crate::health::Health;
@@ -62,6 +64,7 @@ struct Agent {
     beats: Beats,
     telling: Telling,
     metrics: Metrics,
+    throttle: Throttle,
     asked: Receiver<Asked>,
     /// When the service manager next wants to hear of us.
     alive: Option<Interval>,
@@ -166,6 +169,7 @@ impl Agent {
             beats: Beats::new(&setup),
             telling: Telling::open(&setup),
             metrics: Metrics::begin(&setup, since),
+            throttle: Throttle::begin(&setup),
             asked,
             alive,
             since,
@@ -235,7 +239,8 @@ impl Agent {
 
     fn start(&mut self, key: JobKey, due: Option<Timestamp>, why: Why) -> Option<Event> {
         let (source, job) = (key.source.to_string(), key.kind.as_str());
-        match work::begin(&self.setup, (key.clone(), due), self.tell.clone()) {
+        let gives_way = self.throttle.gives_way();
+        match work::begin(&self.setup, (key.clone(), due), gives_way, self.tell.clone()) {
             Ok(running) => {
                 tracing::info!(source, job, why = reply::why(why), "begun");
                 self.telling.begun(&key);
@@ -311,6 +316,7 @@ impl Agent {
                 self.listening.logs_into(log);
                 let moved = self.setup.config.agent.metrics != new.config.agent.metrics;
                 self.beats.reloaded(&new);
+                self.throttle.reloaded(&new);
                 self.setup = new;
                 if moved {
                     self.metrics.serve(&self.setup);
@@ -340,6 +346,7 @@ impl Agent {
     /// Ends: what runs may come to its end within the time-out, then it is stopped, with a true record.
     async fn end(mut self) -> Result<()> {
         systemd::stopping();
+        self.throttle.end();
         self.handle(Event::Stopping);
         // A stream has no end of its own, and a verification goes on later where it was.
         let ends_now = |kind| matches!(kind, JobKind::LogStream | JobKind::Verify);

@@ -16,7 +16,7 @@ pub(super) fn state(agent: &Agent) -> Value {
         let last = row.last.map(|(ended, outcome)| json!({ "ended": ended, "outcome": outcome }));
         json!({
             "source": row.key.source, "kind": row.key.kind, "state": word(&row.state),
-            "since": running.map(|running| running.since), "waits_for": waits_for(row.key.kind, &row.state),
+            "since": running.map(|running| running.since), "waits_for": waits_for(row.key.kind, &row.state).or_else(|| gives_way(agent, row)),
             "bytes": running.map(|running| running.meter.read().plain),
             "next": row.next, "last": last, "missed": row.missed.as_ref().map(missed_json),
         })
@@ -53,6 +53,12 @@ fn word(state: &State) -> &'static str {
         State::Running => "running",
         State::Paused => "paused",
     }
+}
+
+/// Why a job that runs pauses.
+fn gives_way(agent: &Agent, row: &Row) -> Option<String> {
+    let gives_way = matches!(row.key.kind, JobKind::Backup | JobKind::Verify);
+    agent.throttle.pauses().filter(|_| gives_way && row.state == State::Running)
 }
 
 /// What a job that is due waits for.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use drctl_policies::{LogSettings, LogWay};
 
 use crate::engine::StreamOptions;
+use crate::log::CatchUp;
 
 /// How long written log may wait until it is stored, as `wal stream` has it.
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -13,7 +14,7 @@ const INTERVAL: Duration = Duration::from_secs(3);
 const PUTS: usize = 4;
 
 /// The options of a stream.
-pub(super) fn options(log: &LogSettings) -> StreamOptions {
+pub(super) fn options(log: &LogSettings, catch_up: Option<CatchUp>) -> StreamOptions {
     StreamOptions {
         interval: INTERVAL,
         synchronous: log.way == LogWay::Synchronous,
@@ -21,5 +22,6 @@ pub(super) fn options(log: &LogSettings) -> StreamOptions {
         slot: log.slot.clone(),
         heartbeat: Some(log.heartbeat).filter(|every| !every.is_zero()),
         heartbeat_table: log.heartbeat_table,
+        catch_up,
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::Told;
 use super::streams::options;
 use super::threads::spawn;
+use super::throttle::GivesWay;
 use super::waits::until_free;
 use crate::backup::RequestedKind;
 use crate::engine::{backup, stream};
@@ -50,6 +51,7 @@ pub(super) struct Ended {
 pub(super) fn begin(
     setup: &Setup,
     (key, due): (JobKey, Option<Timestamp>),
+    gives_way: GivesWay,
     tell: UnboundedSender<Told>,
 ) -> std::io::Result<Running> {
     let (stopper, stop) = Stop::new();
@@ -57,7 +59,11 @@ pub(super) fn begin(
     let running = Running { since: setup.clock.now(), meter: meter.clone(), stopper };
     let name = format!("{} {}", key.kind.as_str(), key.source);
     let (setup, of, until) = (setup.clone(), key.clone(), stop.clone());
-    let work = async move || work(&setup, (&of, due), &meter, &until).await;
+    let work = async move || {
+        let done = work(&setup, (&of, due), &gives_way, (&meter, &until)).await;
+        gives_way.tell(&of);
+        done
+    };
     let ended = move |done| {
         let suspect = matches!(done, Ok(Made::Suspect));
         let (outcome, why) = judged(done, &stop);
@@ -132,8 +138,8 @@ async fn verify(setup: &Setup, key: &JobKey, meter: &Meter, stop: &Stop) -> Resu
 async fn work(
     setup: &Setup,
     (key, due): (&JobKey, Option<Timestamp>),
-    meter: &Meter,
-    stop: &Stop,
+    gives_way: &GivesWay,
+    (meter, stop): (&Meter, &Stop),
 ) -> Result<Made> {
     let source = key.source.as_str();
     match key.kind {
@@ -141,7 +147,10 @@ async fn work(
             if until_free(setup, key, due, stop).await? {
                 return Ok(Made::Whole);
             }
-            let done = backup(setup, source, RequestedKind::AsConfigured, meter, stop).await?;
+            let as_configured = RequestedKind::AsConfigured;
+            let work =
+                async |setup: &Setup| backup(setup, source, as_configured, meter, stop).await;
+            let done = gives_way.work(setup, source, work).await?;
             for reason in &done.summary.suspect {
                 let backup = &done.summary.backup;
                 tracing::warn!(source, %backup, "the backup is suspect: {}", shown(reason, 300));
@@ -149,8 +158,10 @@ async fn work(
             Ok(if done.summary.is_good() { Made::Whole } else { Made::Suspect })
         }
         JobKind::LogStream => {
-            let log = setup.source(source)?.1.engine.log();
-            let options = options(log.context("the source has no log")?);
+            let configured = setup.source(source)?.1;
+            let log = configured.engine.log().context("the source has no log")?;
+            let catch_up = gives_way.catch_up(configured.policy.objectives.rpo);
+            let options = options(log, catch_up);
             let say = |text: String| tracing::info!(source, "{text}");
             stream(setup, source, &options, &say, stop).await?;
             if !stop.is_requested() {
@@ -159,7 +170,7 @@ async fn work(
             Err(AgentError::Interrupted.into())
         }
         JobKind::Prune => prune(setup, key, stop).await.map(|()| Made::Whole),
-        JobKind::Verify => verify(setup, key, meter, stop).await,
+        JobKind::Verify => verify(&gives_way.setup(setup), key, meter, stop).await,
         other => bail!("the agent does not know how to {}", other.words()),
     }
 }

@@ -10,7 +10,7 @@ use super::handed::HandsLog;
 use super::pg::Gone;
 use crate::backup::{BackedUp, Order, RequestedKind};
 use crate::host::{Checks, Setup, Stop};
-use crate::log::LogStore;
+use crate::log::{CatchUp, LogStore};
 use crate::repository::Repository;
 
 /// A source whose server is to be replaced by a restored cluster.
@@ -46,6 +46,8 @@ pub(crate) struct StreamOptions {
     pub(crate) heartbeat: Option<Duration>,
     /// Whether that is a row of a table.
     pub(crate) heartbeat_table: bool,
+    /// What it gives way to while no commit waits for it; nothing: to nothing.
+    pub(crate) catch_up: Option<CatchUp>,
 }
 
 /// A source whose log is streamed.
@@ -112,6 +114,15 @@ pub(crate) trait SourceEngine: Send + Sync {
     fn gone(&self, setup: &Setup, source: &SourceId) -> Vec<Gone> {
         let _ = (setup, source);
         Vec::new()
+    }
+
+    /// How far the furthest of its replicas is behind; zero where it has none, or nobody knows of any.
+    ///
+    /// # Errors
+    /// The server's; that we may not see it.
+    async fn replica_lag(&self, setup: &Setup) -> Result<Duration> {
+        let _ = setup;
+        Ok(Duration::ZERO)
     }
 
     /// Looks whether it can be backed up.

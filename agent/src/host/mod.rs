@@ -11,6 +11,7 @@ pub(crate) mod files;
 mod limits;
 pub(crate) mod locks;
 mod meter;
+pub(crate) mod pressure;
 pub(crate) mod private;
 pub(crate) mod processes;
 mod secrets;

@@ -1,5 +1,6 @@
 //! Log in the bucket, of any engine: stored, listed, indexed, learnt, and looked at as a whole.
 
+mod catch_up;
 mod documents;
 mod group_commit;
 pub(crate) mod heads;
@@ -19,6 +20,7 @@ mod upload_queue;
 mod vanished;
 mod verify;
 
+pub(crate) use catch_up::CatchUp;
 pub(crate) use documents::missed_documents;
 pub(crate) use group_commit::GroupCommit;
 pub(crate) use index::gap_named;

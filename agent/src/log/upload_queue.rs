@@ -9,7 +9,7 @@ use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 
-use super::{LogEngine, LogStore};
+use super::{CatchUp, LogEngine, LogStore};
 
 /// Whole units that wait to be stored once more, as one object each. One that finds no room is
 /// left out: its parts are there.
@@ -43,15 +43,17 @@ pub(crate) struct UploadQueue<'a, E: LogEngine> {
     log_store: &'a LogStore,
     /// As much of the log as one piece holds, where its engine can put so much into it.
     unit: u64,
+    /// What it gives way to; nothing where somebody waits for each piece.
+    catch_up: Option<CatchUp>,
     under_way: FuturesOrdered<Sent<'a, E::At>>,
     chores: VecDeque<Chore<E::At>>,
     chore: Option<BoxFuture<'a, ()>>,
 }
 
 impl<'a, E: LogEngine> UploadQueue<'a, E> {
-    pub(crate) fn new(log_store: &'a LogStore, unit: u64) -> Self {
+    pub(crate) fn new(log_store: &'a LogStore, unit: u64, catch_up: Option<CatchUp>) -> Self {
         let (under_way, chores) = (FuturesOrdered::new(), VecDeque::new());
-        UploadQueue { log_store, unit, under_way, chores, chore: None }
+        UploadQueue { log_store, unit, catch_up, under_way, chores, chore: None }
     }
 
     /// Where they go.
@@ -71,10 +73,14 @@ impl<'a, E: LogEngine> UploadQueue<'a, E> {
 
     /// Sends a piece off.
     pub(crate) fn send(&mut self, cut: Cut<E::At>) {
-        let log_store = self.log_store;
+        let (log_store, catch_up) = (self.log_store, self.catch_up.clone());
         let Cut { place, end, bytes, holds } = cut;
         self.under_way.push_back(
             async move {
+                if let Some(catch_up) = catch_up {
+                    let first = holds.commits.map(|(first, _)| first);
+                    catch_up.ready(bytes.len(), first, log_store.now()).await;
+                }
                 log_store.keep(place.clone(), bytes, holds).await?;
                 Ok((end, place))
             }

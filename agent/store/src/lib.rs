@@ -53,7 +53,7 @@ pub use manifest::{MAX_FACTS_BYTES, decode_manifest, encode_manifest, open_facts
 pub use marker::{MAX_MARKER_BYTES, decode_marker, encode_marker};
 /// An object's key.
 pub use object_store::path::Path as Key;
-pub use pace::Pace;
+pub use pace::{Bounds, Pace};
 pub use pages::{MAX_PAGE_BYTES, MAX_PAGE_SEGMENTS, PageWriter, StreamTotals, read_page};
 pub use remove::Removal;
 pub use removed::{

@@ -2,6 +2,7 @@
 
 mod form;
 mod secrets;
+mod service;
 mod values;
 
 use drctl_policies::{SourceFile, parse};

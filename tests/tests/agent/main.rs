@@ -11,5 +11,6 @@ mod kills;
 mod metrics;
 mod prune;
 mod stream;
+mod throttle;
 mod told;
 mod verify;

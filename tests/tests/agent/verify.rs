@@ -17,7 +17,7 @@ use crate::common::{NEVER, Shop};
 const RARELY: &str = "schedule = \"0 0 1 * *\"\nwithin = \"365d\"";
 
 /// Has a shop's host verify once a month; backups are made by hand.
-fn verifies(shop: &Shop) {
+pub(crate) fn verifies(shop: &Shop) {
     let policy = format!("schedule = \"{NEVER}\"\n\n[retention]\nlast = 3\n\n[verify]\n{RARELY}\n");
     fs::write(shop.policy_file(), policy).expect("a policy");
 }

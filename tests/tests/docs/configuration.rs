@@ -70,16 +70,21 @@ fn every_key_is_documented_with_default_and_bounds() {
                 true => check(name, text(&format!("`[{name}.NAME]`")), inner),
                 false => check(name, text(&format!("`[{name}]`")), value),
             }
-            for (below, value) in value["properties"].as_object().into_iter().flatten() {
-                if value["type"] == "object" {
+            let (of, label) = match inner.is_object() {
+                true => (inner, format!("{name}.NAME")),
+                false => (value, name.clone()),
+            };
+            for (below, value) in of["properties"].as_object().into_iter().flatten() {
+                // Where a table holds this or that, each of them has a section of its own already.
+                if value["type"] == "object" && value["properties"].is_object() {
                     tables += 1;
-                    let name = format!("{name}.{below}");
+                    let name = format!("{label}.{below}");
                     check(&name, text(&format!("`[{name}]`")), value);
                 }
             }
         }
     }
-    assert_eq!(tables, 14);
+    assert_eq!(tables, 16);
 }
 
 /// What an example of one table needs around it.
@@ -107,7 +112,10 @@ fn completed(example: &str) -> (String, String) {
         return (format!("{AROUND}{example}"), policy);
     }
     let place = "[repository]\nurl = \"file:///srv/backups\"\n";
-    if ["[discover]", "[notify.", "[agent]"].iter().any(|table| first.starts_with(table)) {
+    if ["[discover]", "[notify.", "[agent]", "[throttle."]
+        .iter()
+        .any(|table| first.starts_with(table))
+    {
         return (format!("{AROUND}{place}{example}"), policy);
     }
     if first.starts_with("[sources.") {

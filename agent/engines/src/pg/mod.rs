@@ -17,6 +17,6 @@ pub use physical::{PhysicalError, quoted_setting};
 pub use server::{
     Acknowledged, Archived, ArchivesBy, ClusterPlace, FoundTool, Heartbeat, LogHealth, PgServer,
     SILENCE, ServerError, ServerSaid, SlotHealth, acknowledged, archived, archives_by, beat,
-    cluster_place, combine_program, goodbye, log_health, major_of, open_to_others, sayable,
-    server_program, sweep, typed_ident,
+    cluster_place, combine_program, goodbye, log_health, major_of, open_to_others, replica_lag,
+    sayable, server_program, sweep, typed_ident,
 };

@@ -12,13 +12,13 @@ use drctl_model::{BackupSummary, ClusterNeeds, Facts};
 use drctl_policies::{BaseBackup, Source};
 
 use super::incremental::{Choice, Listings, choose};
-use super::{another_cluster, brought, doctor, stream_log};
+use super::{another_cluster, brought, doctor, replica_lag, stream_log};
 use crate::backup::attempt::back_up;
 use crate::backup::streamed::{Begun, Streamed};
 use crate::backup::{BackedUp, Order, RequestedKind};
 use crate::engine::{Looked, Replaced, SourceEngine, Streaming};
-use crate::host::Checks;
 use crate::host::shell::server_word;
+use crate::host::{Checks, Setup};
 
 /// How long the server may take to tell what its cluster needs, at most, while the backup flows.
 pub(crate) const NEEDS_PATIENCE: Duration = Duration::from_secs(60);
@@ -42,6 +42,10 @@ impl SourceEngine for BaseBackups<'_> {
 
     async fn stream_log(&self, streaming: &Streaming<'_>) -> Result<()> {
         stream_log(self.source, streaming).await
+    }
+
+    async fn replica_lag(&self, setup: &Setup) -> Result<Duration> {
+        replica_lag(setup, self.source).await
     }
 
     fn archive_command(&self, replaced: &Replaced<'_>) -> Result<Option<String>> {

@@ -1,5 +1,7 @@
 //! Databases of a PostgreSQL server, dumped one by one.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource};
 use drctl_engines::{BackupSource, Finished};
@@ -7,7 +9,7 @@ use drctl_model::{BackupSummary, Content, Facts, SourceId, StreamFacts};
 use drctl_policies::{PgDump, Source};
 
 use super::gone::{Gone, compare, gone};
-use super::{another_cluster, doctor};
+use super::{another_cluster, doctor, replica_lag};
 use crate::backup::attempt::back_up;
 use crate::backup::streamed::{Begun, Streamed};
 use crate::backup::{BackedUp, Order, RequestedKind};
@@ -47,6 +49,10 @@ impl SourceEngine for Dump<'_> {
 
     async fn stream_log(&self, _: &Streaming<'_>) -> Result<()> {
         Err(AgentError::Usage("there is no log of dumps".to_owned()).into())
+    }
+
+    async fn replica_lag(&self, setup: &Setup) -> Result<Duration> {
+        replica_lag(setup, self.source).await
     }
 
     fn archive_command(&self, replaced: &Replaced<'_>) -> Result<Option<String>> {

@@ -10,6 +10,7 @@ mod gone;
 mod incremental;
 pub(crate) mod names;
 mod relation_changes;
+mod replicas;
 mod stream_log;
 
 pub(crate) use base_backup::{BaseBackups, NEEDS_PATIENCE};
@@ -18,4 +19,5 @@ pub use gone::Gone;
 pub(crate) use incremental::is_due;
 pub use relation_changes::{FoundChanges, changes};
 pub(crate) use relation_changes::{committed, one_before};
+pub(crate) use replicas::replica_lag;
 pub(crate) use stream_log::stream_log;

@@ -48,7 +48,7 @@ pub(crate) async fn scrub(
     let pause = next.duration_since(now).unsigned_abs();
     let others = others(setup, &catalog, source).await?;
     let pace = bytes_per_second(others.into_iter().chain([(mine, pause)]), policy.bytes_per_second);
-    let setup = &setup.at_pace(Arc::new(Pace::new(pace)));
+    let setup = &setup.at_pace(Arc::new(Pace::bytes(pace)));
     tracing::info!(%source, bytes = mine, bytes_per_second = pace, "verifies");
     let looking = async {
         tokio::select! {

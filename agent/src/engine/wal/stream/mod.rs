@@ -27,7 +27,7 @@ use super::cutter::{Cuts, Cutter};
 use super::taken::{taken, within};
 use super::timelines::Wal;
 use crate::host::{AgentError, Stop};
-use crate::log::{GroupCommit, LogStore, Standstill, UploadQueue};
+use crate::log::{CatchUp, GroupCommit, LogStore, Standstill, UploadQueue};
 
 pub(crate) use health::{LogFinding, log_findings};
 pub(crate) use watch::looked_for;
@@ -47,6 +47,8 @@ pub struct Shipping {
     /// How often something is committed so that the log of an idle server tells the time;
     /// nothing: never.
     pub heartbeat: Option<(Duration, Heartbeat)>,
+    /// What it gives way to; nothing: to nothing.
+    pub(crate) catch_up: Option<CatchUp>,
 }
 
 /// The replication slot of a source, where none is named.
@@ -216,7 +218,7 @@ async fn stream_once(
         run.kept = kept;
     }
     cutter = cutter.cutting_at(run.cut_at);
-    let mut queue = UploadQueue::new(log_store, size.bytes());
+    let mut queue = UploadQueue::new(log_store, size.bytes(), shipping.catch_up.clone());
     let started = cutter.at();
     let waits = started < kept || unproven;
     let first = if waits { FIRST_WAIT } else { Duration::ZERO };
