@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use drctl_catalog::{Catalog, Difference};
-use drctl_model::shown;
+use drctl_model::{BackupId, BackupSummary, SourceId, shown};
 use drctl_policies::Server;
 use jiff::Timestamp;
 use serde_json::json;
@@ -173,7 +173,8 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
     screen.answer("drctl.catalog-check/1", object, || {
         let mut text = String::new();
         for lost in &difference.missing_in_bucket {
-            let _ = write!(text, "\nLOST: {}/{}", lost.source, lost.backup);
+            let (source, id) = (&lost.source, &lost.backup);
+            let _ = write!(text, "\nLOST: {source}/{id}: it was complete; its manifest is gone");
         }
         for (source, pieces) in lost_log {
             let _ = write!(
@@ -190,7 +191,7 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
         for text_of_one in &bad {
             let _ = write!(text, "\nBAD: {}", line(text_of_one));
         }
-        text.push_str(&remarks(found));
+        text.push_str(&remarks_beside(found, &difference.missing_in_bucket));
         comparison(difference, !found.closed.is_empty(), !text.is_empty()) + &text
     });
     Ok(compared_exit(compared, bad.is_empty() && open.is_empty()))
@@ -271,7 +272,7 @@ fn lacking(open: &[String], covered: &[String], compared: &Compared) -> String {
 }
 
 fn inventory_json(found: &Inventory) -> serde_json::Value {
-    let pair = |(source, id): &(drctl_model::SourceId, drctl_model::BackupId)| json!({ "source": source, "backup": id });
+    let pair = |(source, id): &(SourceId, BackupId)| json!({ "source": source, "backup": id });
     json!({
         "objects": found.objects,
         "refused": refused_json(&found.refused),
@@ -293,6 +294,14 @@ fn inventory_json(found: &Inventory) -> serde_json::Value {
 
 /// What in the bucket is no backup, and why.
 fn remarks(found: &Inventory) -> String {
+    remarks_beside(found, &[])
+}
+
+/// The same where some backups were told to be lost: what is left of one is no attempt that never ended.
+fn remarks_beside(found: &Inventory, lost: &[BackupSummary]) -> String {
+    let is_lost = |(source, id): &&(SourceId, BackupId)| {
+        lost.iter().any(|lost| lost.source == *source && lost.backup == *id)
+    };
     let mut text = String::new();
     text.push_str(&not_counted_text(&found.refused));
     text.push_str(&newer_text(&found.newer));
@@ -313,7 +322,7 @@ fn remarks(found: &Inventory) -> String {
             "\nDELETED: {source}/{id}: somebody removed its manifest; an older version was used"
         );
     }
-    for (source, id) in &found.orphans {
+    for (source, id) in found.orphans.iter().filter(|one| !is_lost(one)) {
         let _ = write!(
             text,
             "\norphan: {source}/{id}: segments of an attempt without a manifest, never read"

@@ -340,7 +340,9 @@ fn a_check_tells_what_is_lost_unknown_left_over_or_not_ours() {
     let check = shop.site.json(4, &["catalog", "check"]);
     assert_eq!(check["missing_in_bucket"][0]["backup"], second.as_str(), "{check}");
     let text = shop.site.drctl(&["catalog", "check"]).ended(4).out;
-    assert!(text.contains(&format!("LOST: shop/{second}")), "{text}");
+    let lost = format!("LOST: shop/{second}: it was complete; its manifest is gone");
+    assert!(text.contains(&lost), "{text}");
+    assert!(!text.contains(&format!("orphan: shop/{second}")), "it ended: {text}");
     assert!(text.contains("do not rebuild the catalog"), "{text}");
 
     // Rebuilt, it tells that it is lost and does not list it; the other one is untouched.

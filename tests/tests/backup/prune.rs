@@ -103,6 +103,12 @@ fn what_no_policy_keeps_is_shown_and_removed_when_that_is_said() {
         "not read, and handed out: {said}"
     );
     assert_eq!(shop.site.files("repository"), before, "a plan removes nothing");
+    // Months are no minutes, and what costs little is not free.
+    let said = shop.site.fails(2, "usage", &["policy", "simulate", "shop", "--for", "1m"]);
+    assert!(said.contains("months are `mo`"), "{said}");
+    let months = ["policy", "simulate", "shop", "--for", "1mo", "--price", "5"];
+    let cost = &shop.site.json(0, &months)["sources"][0]["months"][0]["cost"];
+    assert!(cost.as_f64().is_some_and(|cost| cost > 0.0), "{cost}");
     // Another host knows all five.
     let other = shop.site.path("other");
     copy(&shop.site.path("state"), &other);
