@@ -11,13 +11,14 @@ use tokio::sync::mpsc;
 
 use super::args::{AgentVerb, JobArgs, SomeJobs};
 use super::screen::{Screen, line, table};
-use super::source_id;
+use super::{source_id, told};
 use crate::daemon::control::{Any, Request, Which, ask};
 use crate::daemon::run as run_agent;
 use crate::host::{AgentError, Exit, Setup, Stop, private};
 
 /// `drctl agent`.
 pub(super) async fn agent(setup: Setup, stop: &Stop) -> Result<Exit> {
+    told::of_host(setup.host());
     let (reload, reloads) = mpsc::channel(1);
     let mut hangups = signal(SignalKind::hangup()).context("listen for signals")?;
     tokio::spawn(async move {

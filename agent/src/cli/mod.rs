@@ -78,7 +78,8 @@ pub fn main() -> ExitCode {
             return role_of_arguments().failure(error.use_stderr()).map_or(code, ExitCode::from);
         }
     };
-    told::begin(cli.quiet, matches!(cli.verb, Verb::Agent));
+    let is_agent = matches!(cli.verb, Verb::Agent);
+    told::begin(cli.quiet, is_agent);
     let screen = Screen { json: cli.json, quiet: cli.quiet };
     let role = role_of(&cli.verb);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -107,7 +108,7 @@ pub fn main() -> ExitCode {
     let failed = done.is_err();
     let exit = done.unwrap_or_else(|error| {
         let failure = Failure::of(&error);
-        screen.fail(&failure);
+        told::fail(screen, is_agent, &failure);
         failure.exit
     });
     if let Some(code) = role.failure(failed) {

@@ -30,6 +30,7 @@ use drctl_policies::scheduler::{Action, Event, JobKey, Outcome, Scheduler, Why};
 use jiff::Timestamp;
 use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
+use tracing::Span;
 
 use self::alarm::Alarm;
 use self::beats::{Beaten, Beats};
@@ -256,11 +257,13 @@ impl Agent {
 
     /// A run came to its end.
     fn ended(&mut self, ended: Ended) {
-        let Ended { key, outcome, why, suspect } = ended;
-        let took = self
-            .running
-            .remove(&key)
-            .map(|running| self.setup.clock.now().duration_since(running.since).as_secs());
+        let Ended { key, outcome, why, code, suspect } = ended;
+        let running = self.running.remove(&key);
+        let since = running.as_ref().map(|running| running.since);
+        let took = since.map(|since| self.setup.clock.now().duration_since(since).as_secs());
+        let span = running.map_or_else(Span::none, |running| running.span);
+        let _ = span.record("code", code);
+        let of_it = span.entered();
         let (source, job) = (key.source.to_string(), key.kind.as_str());
         let why = why.unwrap_or_default();
         match outcome {
@@ -269,6 +272,7 @@ impl Agent {
             Outcome::Failed => tracing::error!(source, job, seconds = took, "failed: {why}"),
             Outcome::Died => tracing::error!(source, job, seconds = took, "died: {why}"),
         }
+        drop(of_it);
         self.metrics.ended(&key, outcome);
         self.looks.soon();
         self.telling.ended(&key, outcome, suspect);

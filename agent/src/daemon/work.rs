@@ -6,6 +6,8 @@ use drctl_model::{JobKind, shown};
 use drctl_policies::scheduler::{JobKey, Outcome};
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span, error_span};
 
 use super::Told;
 use super::streams::options;
@@ -25,6 +27,8 @@ pub(super) struct Running {
     /// How far it is.
     pub(super) meter: Meter,
     stopper: Stopper,
+    /// What records say of it, beside their own fields.
+    pub(super) span: Span,
 }
 
 impl Running {
@@ -40,6 +44,8 @@ pub(super) struct Ended {
     pub(super) outcome: Outcome,
     /// What went wrong, for people.
     pub(super) why: Option<String>,
+    /// The code of that.
+    pub(super) code: Option<&'static str>,
     /// Whether it made a backup that does not count as good, or found one.
     pub(super) suspect: bool,
 }
@@ -56,19 +62,26 @@ pub(super) fn begin(
 ) -> std::io::Result<Running> {
     let (stopper, stop) = Stop::new();
     let meter = Meter::default();
-    let running = Running { since: setup.clock.now(), meter: meter.clone(), stopper };
+    let (source, job) = (key.source.as_str(), key.kind.as_str());
+    let span = error_span!("run", source, job, run = Empty, code = Empty);
+    let since = setup.clock.now();
+    let running = Running { since, meter: meter.clone(), stopper, span: span.clone() };
     let name = format!("{} {}", key.kind.as_str(), key.source);
     let (setup, of, until) = (setup.clone(), key.clone(), stop.clone());
     let work = async move || {
-        let done = work(&setup, (&of, due), &gives_way, (&meter, &until)).await;
-        gives_way.tell(&of);
-        done
+        let run = async {
+            let done = work(&setup, (&of, due), &gives_way, (&meter, &until)).await;
+            gives_way.tell(&of);
+            done
+        };
+        run.instrument(span).await
     };
     let ended = move |done| {
         let suspect = matches!(done, Ok(Made::Suspect));
-        let (outcome, why) = judged(done, &stop);
+        let (outcome, failed) = judged(done, &stop);
+        let (why, code) = failed.unzip();
         // Nobody hears it only where the agent itself is gone.
-        let _ = tell.send(Told::Ended(Ended { key, outcome, why, suspect }));
+        let _ = tell.send(Told::Ended(Ended { key, outcome, why, code, suspect }));
     };
     spawn(name, work, ended)?;
     Ok(running)
@@ -83,7 +96,7 @@ enum Made {
 }
 
 /// What a run comes to.
-fn judged(done: Result<Made>, stop: &Stop) -> (Outcome, Option<String>) {
+fn judged(done: Result<Made>, stop: &Stop) -> (Outcome, Option<(String, &'static str)>) {
     match done {
         Ok(_) => (Outcome::Succeeded, None),
         Err(error) if matches!(error.downcast_ref(), Some(AgentError::Interrupted)) => {
@@ -94,7 +107,8 @@ fn judged(done: Result<Made>, stop: &Stop) -> (Outcome, Option<String>) {
         Err(error) => {
             let failure = Failure::of(&error);
             let text = shown(&failure.messages.join(": "), 500);
-            (Outcome::Failed, Some(format!("{text} ({})", failure.code)))
+            let why = format!("{text} ({})", failure.code);
+            (Outcome::Failed, Some((why, failure.code)))
         }
     }
 }
@@ -127,6 +141,7 @@ async fn verify(setup: &Setup, key: &JobKey, meter: &Meter, stop: &Stop) -> Resu
     };
     let bytes = found.read_bytes();
     if let Some((code, why)) = found.amiss(&key.source) {
+        let _ = Span::current().record("code", code.as_str());
         tracing::error!(source, bytes, "verify: {why} ({code})");
         return Ok(Made::Suspect);
     }

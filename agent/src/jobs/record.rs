@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
 use drctl_model::{BackupId, JobEvent, JobId, JobKind, JobNote, RunId, SourceId};
 use jiff::Timestamp;
+use tracing::Span;
+use tracing::field::display;
 
 use super::run_file::{self, RunFile};
 use crate::host::{AgentError, Failure, Setup, crash_point};
@@ -43,6 +45,10 @@ impl<'a> Record<'a> {
             (note, file)
         };
         let record = Record { setup, jobs: sources.into_iter().map(job).collect() };
+        if let [(note, _)] = record.jobs.as_slice() {
+            // Records of what an agent does say of which run they are.
+            let _ = Span::current().record("run", display(note.run));
+        }
         // Of one without a file nobody could tell whether it lives; of backups the source's lock does.
         let is_known = |(note, file): &(JobNote, Option<RunFile>)| {
             file.is_some() || note.kind.makes_a_backup()

@@ -146,6 +146,8 @@ pub(crate) async fn settle(setup: &Setup, source: &SourceId, mut checked: Checke
 
 /// Tells of one on standard error. What is bad is heard with `--quiet` too.
 pub(crate) fn say(finding: &Finding) {
+    let (source, code) = (finding.source.as_str(), finding.code.as_str());
+    let _of_it = tracing::error_span!("finding", source, code).entered();
     match finding.level() {
         Level::Bad => tracing::error!("{}", finding.line()),
         Level::Warning => tracing::warn!("{}", finding.line()),

@@ -10,6 +10,7 @@ mod ends;
 mod kills;
 mod metrics;
 mod prune;
+mod records;
 mod stream;
 mod throttle;
 mod told;

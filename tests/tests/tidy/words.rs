@@ -32,6 +32,7 @@ const RULES: &[Rule] = &[
             "agent/src/host/secrets.rs",
             "agent/src/host/crash.rs",
             "agent/src/host/zone.rs",
+            "agent/src/cli/told",
             "agent/engines/src/common/process.rs",
             "agent/engines/src/pg/server/tools.rs",
         ],
