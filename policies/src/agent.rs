@@ -36,6 +36,11 @@ pub(crate) static AGENT: &[Key] = &[
         Text,
         "The group whose members may talk to the agent, beside root and its own account.",
     ),
+    Key::optional(
+        "push_user",
+        Text,
+        "The account that may hand over WAL (`wal push`), beside root and the agent's own.",
+    ),
     Key::with_default(
         "nice",
         number(0, 19),
@@ -75,6 +80,8 @@ pub struct AgentSettings {
     pub socket: Option<PathBuf>,
     /// The group whose members may talk to it, beside root and its own account.
     pub socket_group: Option<String>,
+    /// The account that may hand over log, beside root and its own.
+    pub push_user: Option<String>,
     /// How much it gives way to other processes. 0 to 19.
     pub nice: i32,
     /// Where it tells metrics; `None`: nowhere.
@@ -90,12 +97,15 @@ pub struct AgentSettings {
 pub(crate) fn read(reader: &Reader<'_>) -> Option<AgentSettings> {
     let (jobs_at_once, nice) = (reader.number("jobs_at_once"), reader.number("nice"));
     let (stop_timeout, beat) = (reader.duration("stop_timeout"), read_beat(reader));
-    let (socket_group, metrics) = (read_group(reader), read_metrics(reader));
+    let (socket_group, metrics) =
+        (read_name(reader, "socket_group", "group"), read_metrics(reader));
+    let push_user = read_name(reader, "push_user", "passwd");
     Some(AgentSettings {
         jobs_at_once: jobs_at_once?,
         stop_timeout: stop_timeout?,
         socket: reader.path("socket"),
         socket_group,
+        push_user,
         nice: nice?,
         metrics,
         beat: beat?,
@@ -115,14 +125,16 @@ fn read_beat(reader: &Reader<'_>) -> Option<Duration> {
     None
 }
 
-fn read_group(reader: &Reader<'_>) -> Option<String> {
-    let text = reader.text("socket_group")?;
+/// The name of a group or an account, of which the file of this name below `/etc` tells.
+fn read_name(reader: &Reader<'_>, key: &'static str, of: &str) -> Option<String> {
+    let text = reader.text(key)?;
     let word = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     if text.value.len() <= 32 && text.value.chars().all(word) {
         return Some(text.value.to_owned());
     }
-    let message = format!("`{}` is no name of a group", show(text.value));
-    reader.report.advise(&text.span, message, "write one name, as /etc/group has it");
+    let what = if of == "group" { "a group" } else { "an account" };
+    let message = format!("`{}` is no name of {what}", show(text.value));
+    reader.report.advise(&text.span, message, format!("write one name, as /etc/{of} has it"));
     None
 }
 

@@ -155,6 +155,7 @@ fn agent_defaults() -> AgentSettings {
         stop_timeout: Duration::from_secs(60),
         socket: None,
         socket_group: None,
+        push_user: None,
         nice: 0,
         metrics: None,
         beat: Duration::from_secs(300),
@@ -185,6 +186,7 @@ log_heartbeat_table = true
 jobs_at_once = 3
 socket = "/run/dba/agent.sock"
 socket_group = "dba"
+push_user = "postgres"
 metrics = "[::1]:9532"
 [throttle.by-day]
 window = { from = "08:00", until = "18:00" }
@@ -208,7 +210,7 @@ daily = 7
     let shown = serde_json::to_value(&config).unwrap();
     let expected = json!({
         "jobs_at_once": 3, "stop_timeout_seconds": 60, "socket": "/run/dba/agent.sock",
-        "socket_group": "dba", "nice": 0, "metrics": "[::1]:9532",
+        "socket_group": "dba", "push_user": "postgres", "nice": 0, "metrics": "[::1]:9532",
         "beat_seconds": 300, "ping_url": null,
     });
     assert_eq!(shown["agent"], expected);

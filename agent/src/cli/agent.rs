@@ -78,7 +78,7 @@ fn unknown(setup: &Setup, verb: &AgentVerb, refused: Error) -> Error {
 }
 
 /// Whose the directory of a socket is: nobody else answers for it there, root and its group may ask.
-fn owner(socket: &Path) -> Option<u32> {
+pub(super) fn owner(socket: &Path) -> Option<u32> {
     Some(fs::metadata(socket.parent()?).ok()?.uid())
 }
 

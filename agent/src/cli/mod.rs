@@ -11,6 +11,7 @@ mod check_beside;
 mod check_words;
 mod discover;
 mod doctor;
+mod hand_over;
 mod heard;
 mod init;
 mod journal;
@@ -30,6 +31,7 @@ mod recovery_failed;
 mod recovery_request;
 mod recovery_words;
 mod restore;
+mod runtime;
 mod screen;
 mod show;
 mod stanza;
@@ -82,24 +84,8 @@ pub fn main() -> ExitCode {
     told::begin(cli.quiet, is_agent);
     let screen = Screen { json: cli.json, quiet: cli.quiet };
     let role = role_of(&cli.verb);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(blocking_threads())
-        .enable_all()
-        .build()
-        .context("start the runtime");
     let running = AssertUnwindSafe(|| {
-        runtime.and_then(|runtime| {
-            let done = runtime.block_on(async {
-                let done = run(cli, screen, role).await;
-                // Servers hear that we go; else they note clients that were lost.
-                goodbye().await;
-                done
-            });
-            // A thread may be stuck in a write to a reader that does not read: it ends with us.
-            runtime.shutdown_background();
-            done
-        })
+        hand_over::by_agent(&cli, screen).unwrap_or_else(|| run_here(cli, screen, role))
     });
     // A panic's own exit code is one that PostgreSQL takes for the end of the log.
     let Ok(done) = catch_unwind(running) else {
@@ -126,6 +112,20 @@ pub fn main() -> ExitCode {
         }
         _ => ExitCode::from(exit.code()),
     }
+}
+
+/// Does what is asked for in this process.
+fn run_here(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
+    let runtime = runtime::full().context("start the runtime")?;
+    let done = runtime.block_on(async {
+        let done = run(cli, screen, role).await;
+        // Servers hear that we go; else they note clients that were lost.
+        goodbye().await;
+        done
+    });
+    // A thread may be stuck in a write to a reader that does not read: it ends with us.
+    runtime.shutdown_background();
+    done
 }
 
 /// Whether the terminal went away while we went on without it.
@@ -175,12 +175,6 @@ fn role_of_arguments() -> Role {
     } else {
         Role::Command
     }
-}
-
-/// Threads that compress, encrypt and do file IO. The allocator keeps some memory for each thread,
-/// so that more of them than can work at once would only cost memory.
-fn blocking_threads() -> usize {
-    std::thread::available_parallelism().map_or(4, |cores| cores.get() + 2)
 }
 
 /// A wrong command line; in JSON mode (as far as one can tell) an object, like every error.

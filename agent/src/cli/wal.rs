@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::args::{FetchArgs, WalVerb};
 use super::screen::Screen;
-use crate::engine::wal::{Ahead, Fetched, LogRequest, Push, Pushed, note_refusal};
+use crate::engine::wal::{Ahead, Fetched, LogRequest, Push, note_refusal};
 use crate::engine::{self, StreamOptions, fetch_of, stream};
 use crate::host::{AgentError, Exit, Setup, Stop};
 use crate::log::LogStore;
@@ -24,7 +24,7 @@ pub(super) async fn wal(
     stop: &Stop,
 ) -> Result<Exit> {
     match verb {
-        WalVerb::Push { source, path } => push_one(screen, setup, source, path, stop).await,
+        WalVerb::Push { source, path, .. } => push_one(screen, setup, source, path, stop).await,
         WalVerb::Index { source } => {
             let written = LogStore::open(setup, source).await?.index_all().await?;
             let object = json!({ "source": source, "written": written });
@@ -89,13 +89,7 @@ async fn push_one(
             pushed?
         }
     };
-    let word = match done {
-        Pushed::Stored => "stored",
-        Pushed::Present => "present",
-        Pushed::Noted => "noted",
-        Pushed::NotKept => "not_kept",
-    };
-    let object = json!({ "file": path, "done": word, "ahead": ahead });
+    let object = json!({ "file": path, "done": done.word(), "ahead": ahead, "agent": false });
     screen.answer("drctl.wal-push/1", object, String::new);
     Ok(Exit::Success)
 }

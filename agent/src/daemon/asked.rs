@@ -63,6 +63,8 @@ impl Agent {
                 self.handle(Event::Cancel { key });
             }
             Request::Reload => self.reload()?,
+            // Whoever listens has taken it already.
+            Request::Push(_) => return Err(Refusal::new("bad_request", "no file came")),
         }
         Ok(reply::state(self))
     }

@@ -10,6 +10,7 @@ pub(crate) mod control;
 mod look;
 mod metrics;
 mod past;
+mod pushes;
 mod reply;
 mod single;
 mod specs;
@@ -34,9 +35,10 @@ use tracing::Span;
 
 use self::alarm::Alarm;
 use self::beats::{Beaten, Beats};
-use self::control::{Asked, Refusal, Request, Server};
+use self::control::{Asked, Refusal, Request, Rights, Server};
 use self::look::{Look, Looks};
 use self::metrics::Metrics;
+use self::pushes::Pushes;
 use self::single::Single;
 use self::telling::Telling;
 use self::throttle::Throttle;
@@ -67,6 +69,7 @@ struct Agent {
     metrics: Metrics,
     throttle: Throttle,
     asked: Receiver<Asked>,
+    pushes: Pushes,
     /// When the service manager next wants to hear of us.
     alive: Option<Interval>,
     listening: Server,
@@ -148,8 +151,11 @@ impl Agent {
         setup.private_directory(&setup.config.paths.runtime_dir)?;
         let (tell, told) = mpsc::unbounded_channel();
         let (ask, asked) = mpsc::channel(16);
-        let group = setup.config.agent.socket_group.clone();
-        let listening = Server::listen(&setup.agent_socket(), group, (ask, Log::of(&setup)))?;
+        let of = &setup.config.agent;
+        let rights = Rights { group: of.socket_group.clone(), push_user: of.push_user.clone() };
+        let pushes = Pushes::new(&setup);
+        let listening =
+            Server::listen(&setup.agent_socket(), rights, (ask, pushes.clone(), Log::of(&setup)))?;
         let specs = specs::specs(&setup.config, &setup.host());
         let past = past::past(&setup, specs.keys()).await;
         let since = setup.clock.now();
@@ -172,6 +178,7 @@ impl Agent {
             metrics: Metrics::begin(&setup, since),
             throttle: Throttle::begin(&setup),
             asked,
+            pushes,
             alive,
             since,
             setup,
@@ -322,6 +329,7 @@ impl Agent {
                 self.beats.reloaded(&new);
                 self.throttle.reloaded(&new);
                 self.setup = new;
+                self.pushes.turn(&self.setup);
                 if moved {
                     self.metrics.serve(&self.setup);
                 }
@@ -352,18 +360,23 @@ impl Agent {
         systemd::stopping();
         self.throttle.end();
         self.handle(Event::Stopping);
+        self.pushes.close();
         // A stream has no end of its own, and a verification goes on later where it was.
         let ends_now = |kind| matches!(kind, JobKind::LogStream | JobKind::Verify);
         let endless = self.running.iter().filter(|(key, _)| ends_now(key.kind));
         endless.for_each(|(_, running)| running.stop());
         let patience = self.setup.config.agent.stop_timeout;
         tracing::info!(running = self.running.len(), "the agent ends");
-        self.wait_for_all(Instant::now() + patience).await;
+        let deadline = Instant::now() + patience;
+        self.wait_for_all(deadline).await;
+        self.pushes.wait(deadline).await;
         for (key, running) in &self.running {
             tracing::warn!(source = %key.source, job = key.kind.as_str(), "stopped before its end");
             running.stop();
         }
-        self.wait_for_all(Instant::now() + LAST_MOMENTS).await;
+        let deadline = Instant::now() + LAST_MOMENTS;
+        self.wait_for_all(deadline).await;
+        self.pushes.stop(deadline).await;
         for key in self.running.keys() {
             tracing::error!(source = %key.source, job = key.kind.as_str(), "did not stop in time");
         }

@@ -48,7 +48,8 @@ fn of_source(id: &SourceId, source: &Source, host: &str) -> Vec<(JobKey, JobSpec
 /// [`AgentError::Usage`] where its places have moved: locks, catalog and socket lie there.
 pub(super) fn may_be_taken(old: &Config, new: &Config) -> Result<()> {
     let moved = old.paths != new.paths || old.agent.socket != new.agent.socket;
-    if moved || old.agent.socket_group != new.agent.socket_group {
+    let others = |of: &Config| (of.agent.socket_group.clone(), of.agent.push_user.clone());
+    if moved || others(old) != others(new) {
         let text =
             "[paths] and the agent's socket are taken by a restart only: `systemctl restart drctl`";
         return Err(AgentError::Usage(text.to_owned()).into());

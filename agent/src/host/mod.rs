@@ -16,6 +16,7 @@ pub(crate) mod private;
 pub(crate) mod processes;
 mod secrets;
 mod setup;
+mod setup_digest;
 pub(crate) mod shell;
 mod stop;
 mod waits;

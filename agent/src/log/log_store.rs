@@ -110,6 +110,14 @@ impl LogStore {
         })
     }
 
+    /// The same log as if it were opened now: nothing is learnt of it, and nothing found.
+    #[must_use]
+    pub(crate) fn anew(&self, setup: &Setup) -> Self {
+        let (states, signer) = (States::default(), Signer::default());
+        let findings = Findings::of(setup, &self.source);
+        LogStore { states, signer, findings, ..self.clone() }
+    }
+
     /// The log of any source of a repository, to be read.
     #[must_use]
     pub fn reader(repository: &Repository, source: &SourceId) -> Self {

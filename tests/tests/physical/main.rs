@@ -24,6 +24,7 @@ mod oracle;
 mod protocol;
 mod prune;
 mod push;
+mod push_agent;
 mod recover_ahead;
 mod recover_checks;
 mod recover_choice;

@@ -15,19 +15,19 @@ use serde_json::Value;
 use crate::log::{Archiving, in_s3};
 
 /// A cluster whose log waits, because its `archive_command` fails.
-struct Queue {
-    shop: Archiving,
+pub(crate) struct Queue {
+    pub(crate) shop: Archiving,
     /// The names of the segments that wait, in order.
-    names: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 impl Queue {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Queue::of(Archiving::start(false))
     }
 
     /// With a base backup, and at least eight segments behind it.
-    fn of(shop: Archiving) -> Self {
+    pub(crate) fn of(shop: Archiving) -> Self {
         let _ = shop.drctl(&["backup", "shop"]).ended(0);
         let mut queue = Queue { shop, names: Vec::new() };
         queue.write(0);
@@ -36,7 +36,7 @@ impl Queue {
     }
 
     /// Writes eight more segments, and waits until all that wait have been left alone for a while.
-    fn write(&mut self, from: u32) {
+    pub(crate) fn write(&mut self, from: u32) {
         for round in 0..8 {
             self.shop.tick(from + round * 5 + 1..from + round * 5 + 6);
             self.shop.sql("select pg_switch_wal()");
@@ -64,11 +64,11 @@ impl Queue {
     }
 
     /// The path of the segment with this number in the queue.
-    fn file(&self, at: usize) -> PathBuf {
+    pub(crate) fn file(&self, at: usize) -> PathBuf {
         self.shop.server.data_dir().join("pg_wal").join(&self.names[at])
     }
 
-    fn command(&self, at: usize) -> Command {
+    pub(crate) fn command(&self, at: usize) -> Command {
         self.shop.command(&["--json", "wal", "push", "shop", &self.file(at).display().to_string()])
     }
 
@@ -89,7 +89,7 @@ impl Queue {
     }
 
     /// What lies where notes are left.
-    fn notes(&self) -> Vec<String> {
+    pub(crate) fn notes(&self) -> Vec<String> {
         if !self.shop.site.path("state/pushed/shop").exists() {
             return Vec::new();
         }
@@ -101,7 +101,7 @@ impl Queue {
 
     /// Asserts that the bucket holds every segment of the queue, once and whole.
     #[track_caller]
-    fn all_stored(&self) {
+    pub(crate) fn all_stored(&self) {
         assert_eq!(self.shop.pieces().len(), self.names.len());
         let verified = self.shop.drctl(&["timeline", "shop"]).ended(0).json();
         let spans = &verified["timelines"][0]["spans"];
@@ -152,7 +152,7 @@ fn a_batch_that_ends_at_a_file_written_just_now_tells_of_the_gap_in_it() {
     assert_eq!(done["ahead"], last - 2, "all but the third and the last: {done}");
 }
 
-fn replace(path: &Path, bytes: &[u8]) {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) {
     fs::remove_file(path).unwrap();
     fs::write(path, bytes).unwrap();
     give_away(path);

@@ -5,13 +5,18 @@ use clap::{Args, Subcommand, ValueHint};
 /// What `wal` can do.
 #[derive(Debug, Subcommand)]
 pub enum WalVerb {
-    /// For archive_command: store one file. Succeeds only after the file was read back.
+    /// For archive_command: store one file. Succeeds only after the file was read back. A running
+    /// agent does it, if there is one; else this command does.
     Push {
         /// The source, as the configuration names it.
         source: String,
         /// The file (%p).
         #[arg(value_hint = ValueHint::FilePath)]
         path: PathBuf,
+        /// Where the agent listens: it stores the file without this command reading configuration
+        /// or keys. Default: as the configuration says.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        socket: Option<PathBuf>,
     },
     /// For restore_command: fetch one file. Exits with 0 if it is delivered, 1 if it is proven to
     /// be absent, else 255.

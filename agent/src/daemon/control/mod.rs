@@ -2,18 +2,20 @@
 //! the kernel, and looked at for each request.
 
 mod client;
+mod opened;
 mod peer;
 mod recorder;
 mod server;
 
-use drctl_model::{JobKind, SourceId};
+use drctl_model::{Digest, JobKind, SourceId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-pub(crate) use client::ask;
-pub(super) use peer::Peer;
-pub(super) use server::Server;
+pub(crate) use client::{ask, hand_over};
+pub(super) use opened::receive;
+pub(super) use peer::{Peer, Rights};
+pub(super) use server::{Server, tell};
 
 /// The version of this way of speaking. Another one is not guessed at.
 const VERSION: u32 = 1;
@@ -45,6 +47,16 @@ pub(crate) enum Request {
     Cancel(Which),
     /// Read the configuration again.
     Reload,
+    /// Store a file of log: what it is follows as soon as the agent is ready for it.
+    Push(Wish),
+}
+
+/// Where a file of log is to be stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Wish {
+    pub(crate) source: SourceId,
+    /// What stands for the configuration of whoever asks, where he has one.
+    pub(crate) configuration: Option<Digest>,
 }
 
 /// One job.
@@ -76,6 +88,7 @@ impl Request {
             Request::Resume(_) => "resume",
             Request::Cancel(_) => "cancel",
             Request::Reload => "reload",
+            Request::Push(_) => "push",
         }
     }
 
@@ -83,6 +96,7 @@ impl Request {
     pub(super) fn source(&self) -> Option<&SourceId> {
         match self {
             Request::Jobs | Request::Reload => None,
+            Request::Push(wish) => Some(&wish.source),
             Request::Run(which) | Request::Cancel(which) => Some(&which.source),
             Request::Pause(any) | Request::Resume(any) => any.source.as_ref(),
         }
@@ -91,7 +105,7 @@ impl Request {
     /// The kind of job that it is of.
     pub(super) fn kind(&self) -> Option<JobKind> {
         match self {
-            Request::Jobs | Request::Reload => None,
+            Request::Jobs | Request::Reload | Request::Push(_) => None,
             Request::Run(which) | Request::Cancel(which) => Some(which.kind),
             Request::Pause(any) | Request::Resume(any) => any.kind,
         }
@@ -103,7 +117,7 @@ impl Request {
         match self {
             Request::Jobs | Request::Pause(_) | Request::Resume(_) | Request::Cancel(_) => true,
             Request::Run(which) => which.kind == JobKind::Backup,
-            Request::Reload => false,
+            Request::Reload | Request::Push(_) => false,
         }
     }
 }
@@ -173,6 +187,10 @@ mod tests {
                 r#"{"version":1,"do":"cancel","source":"shop","kind":"prune"}"#,
             ),
             (Request::Reload, r#"{"version":1,"do":"reload"}"#),
+            (
+                Request::Push(Wish { source: "shop".parse().unwrap(), configuration: None }),
+                r#"{"version":1,"do":"push","source":"shop","configuration":null}"#,
+            ),
         ];
         for (request, line) in cases {
             assert_eq!(serde_json::to_string(&request.line()).unwrap(), line);

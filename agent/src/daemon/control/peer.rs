@@ -9,6 +9,15 @@ use tokio::net::UnixStream;
 
 use super::{Refusal, Request};
 
+/// Who may ask for what, beside root and our own account.
+#[derive(Debug, Clone, Default)]
+pub(in crate::daemon) struct Rights {
+    /// The group whose members may ask for ordinary work.
+    pub(in crate::daemon) group: Option<String>,
+    /// The account that may hand over log.
+    pub(in crate::daemon) push_user: Option<String>,
+}
+
 /// The account at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::daemon) struct Peer {
@@ -65,11 +74,12 @@ impl Peer {
     ///
     /// # Errors
     /// A [`Refusal`] that says why not.
-    pub(super) fn may(&self, request: &Request, group: Option<&str>) -> Result<(), Refusal> {
-        if self.is_trusted() {
+    pub(super) fn may(&self, request: &Request, rights: &Rights) -> Result<(), Refusal> {
+        let pushes = matches!(request, Request::Push(_)) && self.may_push(rights);
+        if self.is_trusted() || pushes {
             return Ok(());
         }
-        let Some(group) = group.filter(|group| self.is_in(group)) else {
+        let Some(group) = rights.group.as_deref().filter(|group| self.is_in(group)) else {
             let text = format!("{} may not speak with this agent", self.words());
             return Err(Refusal::new("denied", text));
         };
@@ -78,6 +88,13 @@ impl Peer {
         }
         let text = format!("members of {group} may not ask for this: drctl's account and root may");
         Err(Refusal::new("denied", text))
+    }
+
+    /// Whether it is the account that may hand over log.
+    pub(super) fn may_push(&self, rights: &Rights) -> bool {
+        let name = rights.push_user.as_deref();
+        let user = name.and_then(|name| User::from_name(name).ok().flatten());
+        user.is_some_and(|user| user.uid.as_raw() == self.uid)
     }
 
     /// Whether the account is a member of a group, as the host knows it now.

@@ -17,8 +17,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::recorder::Recorder;
-use super::{Answer, Asked, LONGEST, Line, Peer, Refusal, Request, VERSION, answer_line};
+use super::{
+    Answer, Asked, LONGEST, Line, Peer, Refusal, Request, Rights, VERSION, Wish, answer_line,
+};
 use crate::audit::Log;
+use crate::daemon::pushes::Pushes;
 use crate::host::{AgentError, private};
 
 /// How many may speak at once that are neither root nor our own account: more are sent away, so that they
@@ -38,7 +41,8 @@ pub(in crate::daemon) struct Server {
 }
 
 impl Server {
-    /// Listens. Who may ask what is looked at for each request; with a `group` its members may connect too.
+    /// Listens. Who may ask what is looked at for each request; with a group its members may connect too,
+    /// and everybody where another account may hand over log.
     ///
     /// # Errors
     /// [`AgentError::Changeable`] for a directory that others can change; [`AgentError::SecondAgent`] where
@@ -46,15 +50,15 @@ impl Server {
     /// that is not there, or that our account is no member of; the system's.
     pub(in crate::daemon) fn listen(
         path: &Path,
-        group: Option<String>,
-        (asked, log): (mpsc::Sender<Asked>, Log),
+        rights: Rights,
+        (asked, pushes, log): (mpsc::Sender<Asked>, Pushes, Log),
     ) -> Result<Self> {
         let at = || format!("listen at {}", path.display());
         let folder = path.parent().unwrap_or(Path::new("/"));
         private::believed(folder, geteuid().as_raw()).with_context(at)?;
         make_room(path).with_context(at)?;
         let listener = UnixListener::bind(path).with_context(at)?;
-        let mode = match &group {
+        let mode = match &rights.group {
             Some(group) => {
                 let found = Group::from_name(group).ok().flatten();
                 let found = found.with_context(|| format!("there is no group {group}"))?;
@@ -64,10 +68,11 @@ impl Server {
             }
             None => 0o600,
         };
+        let mode = if rights.push_user.is_some() { 0o666 } else { mode };
         std::fs::set_permissions(path, Permissions::from_mode(mode)).with_context(at)?;
         let recorder = Recorder::new(log);
         let told = (asked, recorder.clone());
-        let listening = tokio::spawn(accept(listener, group.map(Arc::from), told));
+        let listening = tokio::spawn(accept(listener, Arc::new(rights), told, pushes));
         let ours = place(path).context("look at our socket")?;
         Ok(Server { path: path.to_owned(), ours, listening, recorder })
     }
@@ -120,10 +125,12 @@ impl Drop for Server {
 
 async fn accept(
     listener: UnixListener,
-    group: Option<Arc<str>>,
-    (asked, recorder): (mpsc::Sender<Asked>, Recorder),
+    rights: Arc<Rights>,
+    told: (mpsc::Sender<Asked>, Recorder),
+    pushes: Pushes,
 ) {
-    let room = Arc::new(Semaphore::new(OTHERS));
+    // Whoever may hand over log has places of his own, which nobody else can take.
+    let (room, pushers) = (Arc::new(Semaphore::new(OTHERS)), Arc::new(Semaphore::new(OTHERS)));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -136,43 +143,66 @@ async fn accept(
         let Ok(peer) = Peer::of(&stream) else { continue };
         let place = match peer.is_trusted() {
             true => None,
-            false => match Arc::clone(&room).try_acquire_owned() {
-                Ok(place) => Some(place),
-                Err(_) => continue,
-            },
+            false => {
+                let room = if peer.may_push(&rights) { &pushers } else { &room };
+                match Arc::clone(room).try_acquire_owned() {
+                    Ok(place) => Some(place),
+                    Err(_) => continue,
+                }
+            }
         };
-        let (group, told) = (group.clone(), (asked.clone(), recorder.clone()));
+        let (rights, told, pushes) = (Arc::clone(&rights), told.clone(), pushes.clone());
         tokio::spawn(async move {
             let _place = place;
-            let serving = serve(stream, peer, group.as_deref(), &told);
-            if timeout(2 * PATIENCE, serving).await.is_err() {
-                tracing::debug!("somebody at the agent's socket was too slow");
+            let mut stream = stream;
+            let serving = serve(&mut stream, peer, &rights, &told);
+            match timeout(2 * PATIENCE, serving).await {
+                Err(_) => tracing::debug!("somebody at the agent's socket was too slow"),
+                Ok(Some(wish)) => pushes.serve(&mut stream, &wish).await,
+                Ok(None) => {}
             }
         });
     }
 }
 
-/// Answers one request.
+/// Answers one request. One to take log is given back: it goes on for longer.
 async fn serve(
-    mut stream: UnixStream,
+    stream: &mut UnixStream,
     peer: Peer,
-    group: Option<&str>,
+    rights: &Rights,
     (asked, recorder): &(mpsc::Sender<Asked>, Recorder),
-) {
-    let mut request = None;
-    let answer = answer(&mut stream, (&peer, group), asked, &mut request).await;
-    recorder.record(&peer, request.as_ref(), &answer).await;
-    let mut line = answer_line(&answer).to_string();
-    line.push('\n');
-    let _ = stream.write_all(line.as_bytes()).await;
+) -> Option<Wish> {
+    let mut asks = None;
+    let answer = match heard(stream, &peer, rights, &mut asks).await {
+        Ok(Request::Push(wish)) => return Some(wish),
+        Ok(request) => answer(peer.clone(), request, asked).await,
+        Err(refusal) => Err(refusal),
+    };
+    recorder.record(&peer, asks.as_ref(), &answer).await;
+    let _ = tell(stream, &answer).await;
+    None
 }
 
-async fn answer(
+/// Writes an answer.
+///
+/// # Errors
+/// The system's.
+pub(in crate::daemon) async fn tell(
     stream: &mut UnixStream,
-    (peer, group): (&Peer, Option<&str>),
-    asked: &mpsc::Sender<Asked>,
-    heard: &mut Option<Request>,
-) -> Answer {
+    answer: &Answer,
+) -> std::io::Result<()> {
+    let mut line = answer_line(answer).to_string();
+    line.push('\n');
+    stream.write_all(line.as_bytes()).await
+}
+
+/// What somebody asks who may ask it.
+async fn heard(
+    stream: &mut UnixStream,
+    peer: &Peer,
+    rights: &Rights,
+    asks: &mut Option<Request>,
+) -> Result<Request, Refusal> {
     let mut text = String::new();
     let mut reader = BufReader::new(stream.take(LONGEST as u64));
     match timeout(PATIENCE, reader.read_line(&mut text)).await {
@@ -180,11 +210,15 @@ async fn answer(
         _ => return Err(Refusal::new("bad_request", "a request is one line of JSON")),
     }
     let request = read(&text)?;
-    *heard = Some(request.clone());
-    if let Err(refusal) = peer.may(&request, group) {
+    *asks = Some(request.clone());
+    if let Err(refusal) = peer.may(&request, rights) {
         tracing::warn!(peer = peer.words(), request = request.name(), "refused at the socket");
         return Err(refusal);
     }
+    Ok(request)
+}
+
+async fn answer(peer: Peer, request: Request, asked: &mpsc::Sender<Asked>) -> Answer {
     let gone = || Refusal::new("stopping", "the agent is ending");
     let (tell, told) = oneshot::channel();
     asked.send(Asked { peer: peer.clone(), request, answer: tell }).await.map_err(|_| gone())?;

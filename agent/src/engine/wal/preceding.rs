@@ -1,9 +1,8 @@
 //! Log follows log by its content: what lies right before a piece is bound to it when it is written,
 //! and compared with what the bucket has there.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::Read as _;
-use std::path::Path;
 
 use anyhow::Result;
 use drctl_engines::pg::wal::WalWalker;
@@ -13,6 +12,7 @@ use drctl_model::{
 use drctl_store::layout;
 use sha2::{Digest as _, Sha256};
 
+use super::files::{Files, LogFile};
 use crate::host::AgentError;
 use crate::log::LogStore;
 use crate::repository::faults::{is_bad_manifest, is_missing};
@@ -38,14 +38,14 @@ pub(super) type Known<'a> = &'a dyn Fn(&str, &Metadata) -> Option<Digest>;
 /// The SHA-256 of the whole segment before one that lies in `pg_wal`, where it still lies there as it
 /// was written: nothing is bound to bytes that are no log. One that is `known` is not read.
 pub(super) fn digest_before(
-    path: &Path,
+    files: &Files,
     timeline: Timeline,
     start: Lsn,
     size: WalSegmentSize,
     known: Known<'_>,
 ) -> Option<Digest> {
     let mut walker = None;
-    digest_proven((path, timeline, start, size), known, |before, bytes| {
+    digest_proven((files, timeline, start, size), known, |before, bytes| {
         let new = || WalWalker::new(timeline, before, size);
         walker.get_or_insert_with(new).feed(bytes).is_ok()
     })
@@ -53,25 +53,34 @@ pub(super) fn digest_before(
 
 /// The same of bytes that `prove` believes, from the segment's start on.
 fn digest_proven(
-    (path, timeline, start, size): (&Path, Timeline, Lsn, WalSegmentSize),
+    (files, timeline, start, size): (&Files, Timeline, Lsn, WalSegmentSize),
     known: Known<'_>,
     prove: impl FnMut(Lsn, &[u8]) -> bool,
 ) -> Option<Digest> {
     let before = Lsn(start.0.checked_sub(size.bytes())?);
-    let least = timeline.id().saturating_sub(ANCESTORS).max(1);
-    // At a promotion the segment before is the ancestor's.
-    let timelines = (least..=timeline.id()).rev().filter_map(Timeline::new);
-    let names = timelines.map(|timeline| size.file_name(timeline, before));
-    let open = |name: String| File::open(path.with_file_name(&name)).ok().map(|file| (name, file));
-    let (name, file) = names.into_iter().find_map(open)?;
+    let (name, file) = file_before(files, timeline, start, size)?;
     if let Some(digest) = known(&name, &file.metadata().ok()?) {
         return Some(digest);
     }
     digest_of(file, before, size, prove)
 }
 
+/// The segment before one, where it lies there: at a promotion it is the ancestor's.
+pub(super) fn file_before(
+    files: &Files,
+    timeline: Timeline,
+    start: Lsn,
+    size: WalSegmentSize,
+) -> Option<(String, LogFile)> {
+    let before = Lsn(start.0.checked_sub(size.bytes())?);
+    let least = timeline.id().saturating_sub(ANCESTORS).max(1);
+    let timelines = (least..=timeline.id()).rev().filter_map(Timeline::new);
+    let mut names = timelines.map(|timeline| size.file_name(timeline, before));
+    names.find_map(|name| files.open(&name).ok().map(|file| (name, file)))
+}
+
 fn digest_of(
-    mut file: File,
+    mut file: LogFile,
     start: Lsn,
     size: WalSegmentSize,
     mut prove: impl FnMut(Lsn, &[u8]) -> bool,
@@ -161,11 +170,11 @@ mod tests {
         let (folder, size) = (tempfile::tempdir().unwrap(), WalSegmentSize::new(1 << 20).unwrap());
         let two = Timeline::new(2).unwrap();
         let start = Lsn(5 << 20);
-        let digest_before = |path: &Path, timeline, start, size| {
-            digest_proven((path, timeline, start, size), &|_, _| None, |_, _| true)
+        let digest_before = |files: &Files, timeline, start, size| {
+            digest_proven((files, timeline, start, size), &|_, _| None, |_, _| true)
         };
         let at = |timeline, n: u64| folder.path().join(size.file_name(timeline, Lsn(n << 20)));
-        let own = at(two, 5);
+        let own = Files::beside(&at(two, 5));
         assert_eq!(digest_before(&own, two, start, size), None);
         let mut bytes = vec![7; 1 << 20];
         bytes[8..16].copy_from_slice(&(4u64 << 20).to_le_bytes());

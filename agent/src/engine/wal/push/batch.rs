@@ -9,7 +9,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::future;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,15 +18,16 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use super::Push;
 use super::cache::{FileMark, OpenPushCache};
+use super::load::{Loaded, load};
 use super::waiting::{Waiting, is_segment};
-use super::{Loaded, Push, load};
 use crate::engine::wal::preceding::Known;
 use crate::host::{Stop, crash_point};
 use crate::log::LogStore;
 
 /// The most files that one call stores ahead.
-const MOST_FILES: usize = 64;
+pub(super) const MOST_FILES: usize = 64;
 
 /// The same where the server asks for a history again and again and goes no further: those that have
 /// a note are among them.
@@ -84,11 +84,11 @@ impl Push<'_> {
         let Some(cache) = self.cache.open().context("open the cache")? else {
             bail!("another process stores ahead");
         };
-        let pg_wal = self.path.parent().context("a file of pg_wal")?.to_owned();
         let limits = self.setup.limits();
-        let bytes = std::fs::metadata(self.path)?.len().max(1);
+        let bytes = self.files.metadata(self.name)?.len().max(1);
         let at_once = usize::try_from(MOST_BYTES / bytes)?.min(limits.seals + limits.puts);
-        let noted = cache.tidy(&pg_wal, followers, log_store.now()).context("tidy the cache up")?;
+        let noted =
+            cache.tidy(&self.files, followers, log_store.now()).context("tidy the cache up")?;
         let begun = Instant::now();
         let (failed, over) = (Cell::new(None), Cell::new(at_once == 0));
         let places = RefCell::new(Vec::new());
@@ -98,9 +98,7 @@ impl Push<'_> {
         let pairs = before.zip(followers).filter(|(_, name)| !noted.contains(*name));
         stream::iter(pairs)
             .take_while(|_| future::ready(!over.get() && begun.elapsed() < BEGINS_WITHIN))
-            .map(|(before, name)| {
-                self.follow(log_store, (&cache, &sealed), &seals, pg_wal.join(name), (before, name))
-            })
+            .map(|(before, name)| self.follow(log_store, (&cache, &sealed), &seals, (before, name)))
             .buffer_unordered(at_once.max(1))
             .for_each(|done| {
                 match done {
@@ -141,21 +139,21 @@ impl Push<'_> {
         log_store: &LogStore,
         (cache, sealed): (&OpenPushCache, &Sealed),
         seals: &Semaphore,
-        path: PathBuf,
         (before, name): (&str, &str),
     ) -> Result<Option<Followed>> {
         let turn = seals.acquire().await?;
         let (on, title) = (log_store.clone(), name.to_owned());
         let (sealed, kept) = (sealed.clone(), self.cache.clone());
+        let files = self.files.clone();
         let work = move || {
             // A file that was written just now could change without a mark.
             let now = on.now();
-            if !FileMark::of(&std::fs::metadata(&path)?).settled(now) {
+            if !FileMark::of(&files.metadata(&title)?).settled(now) {
                 return Ok(None);
             }
             let known: Known<'_> =
                 &|name, file| sealed.get(name, file).or_else(|| kept.last(name, file));
-            let Loaded { place, sealed_stream, holds, mark } = load(&on, &path, &title, known)?;
+            let Loaded { place, sealed_stream, holds, mark } = load(&on, &files, &title, known)?;
             let Some(mark) = mark.filter(|mark| mark.settled(now)) else { return Ok(None) };
             sealed.learn(title, mark, sealed_stream.plain_sha256);
             let at = holds.segment_size().map(|size| (place.clone(), size));

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::wal::files::Files;
 use crate::host::locks::{Taken, take_file};
 use crate::host::private;
 
@@ -121,12 +122,12 @@ impl PushCache {
     }
 
     /// Whether a note says that this very file is stored. Read once, it is gone.
-    pub(super) fn take(&self, path: &Path, name: &str, now: Timestamp) -> bool {
+    pub(super) fn take(&self, files: &Files, name: &str, now: Timestamp) -> bool {
         let note = self.read(name);
         if note.is_some() {
             let _ = fs::remove_file(self.directory.join(name));
         }
-        self.believed(note.as_ref(), path, name, now)
+        self.believed(note.as_ref(), files, name, now)
     }
 
     /// Whether a history of this name was stored under this configuration.
@@ -164,8 +165,8 @@ impl PushCache {
         }
     }
 
-    fn believed(&self, note: Option<&Note>, path: &Path, name: &str, now: Timestamp) -> bool {
-        let Some((note, file)) = note.zip(fs::metadata(path).ok()) else { return false };
+    fn believed(&self, note: Option<&Note>, files: &Files, name: &str, now: Timestamp) -> bool {
+        let Some((note, file)) = note.zip(files.metadata(name).ok()) else { return false };
         note.stands_for(&self.scope, name, &FileMark::of(&file), now)
     }
 
@@ -202,14 +203,13 @@ pub(super) struct OpenPushCache {
 }
 
 impl OpenPushCache {
-    /// Removes every note that is of no use any more, and tells which of the waiting files (which
-    /// lie in `pg_wal`) have one.
+    /// Removes every note that is of no use any more, and tells which of the waiting files have one.
     ///
     /// # Errors
     /// The file system's.
     pub(super) fn tidy(
         &self,
-        pg_wal: &Path,
+        files: &Files,
         waiting: &[String],
         now: Timestamp,
     ) -> io::Result<Vec<String>> {
@@ -221,7 +221,7 @@ impl OpenPushCache {
                 continue;
             }
             let note = waiting.contains(&name).then(|| self.cache.read(&name)).flatten();
-            if self.cache.believed(note.as_ref(), &pg_wal.join(&name), &name, now) {
+            if self.cache.believed(note.as_ref(), files, &name, now) {
                 kept.push(name);
             } else {
                 fs::remove_file(entry.path())?;
@@ -332,13 +332,14 @@ mod tests {
         let now = Timestamp::from_second(1_000).unwrap();
         let path = pg_wal.join(NAME);
         fs::write(&path, "log").unwrap();
-        assert!(!cache.take(&path, NAME, now));
+        let files = Files::beside(&path);
+        assert!(!cache.take(&files, NAME, now));
         let open = cache.open().unwrap().unwrap();
         assert!(cache.open().unwrap().is_none(), "one process at a time");
         let mark = FileMark::of(&fs::metadata(&path).unwrap());
         let write = |name: &str| open.write(name, mark, &RepositoryId::new(7), now).unwrap();
         write(NAME);
-        assert!(cache.take(&path, NAME, now) && !cache.take(&path, NAME, now));
+        assert!(cache.take(&files, NAME, now) && !cache.take(&files, NAME, now));
         write(NAME);
         // Not waiting any more, torn, left by a crash: gone. The one that is of use stays.
         write("000000010000000000000001");
@@ -346,10 +347,10 @@ mod tests {
         fs::write(directory.join("000000010000000000000002"), "{\"v\":1,").unwrap();
         fs::write(directory.join("000000010000000000000009.new"), "").unwrap();
         let waiting = [NAME.to_owned(), "000000010000000000000002".to_owned()];
-        assert_eq!(open.tidy(&pg_wal, &waiting, now).unwrap(), [NAME]);
+        assert_eq!(open.tidy(&files, &waiting, now).unwrap(), [NAME]);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 2, "the note and the lock");
         fs::write(&path, "other").unwrap();
-        assert_eq!(open.tidy(&pg_wal, &waiting, now).unwrap(), [""; 0]);
+        assert_eq!(open.tidy(&files, &waiting, now).unwrap(), [""; 0]);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
     }
 
@@ -367,7 +368,7 @@ mod tests {
         // It stays when the others are tidied up.
         let now = Timestamp::from_second(1_000).unwrap();
         let open = cache.open().unwrap().unwrap();
-        assert_eq!(open.tidy(root.path(), &[], now).unwrap(), [""; 0]);
+        assert_eq!(open.tidy(&Files::beside(&path), &[], now).unwrap(), [""; 0]);
         assert_eq!(cache.last(NAME, &file()), Some(Digest([9; 32])));
         fs::remove_file(&path).unwrap();
         fs::write(&path, "gol").unwrap();

@@ -3,35 +3,34 @@
 mod backlog;
 mod batch;
 mod cache;
+mod load;
+mod parcel;
 mod refused;
 mod shorter;
 mod waiting;
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use drctl_engines::pg::wal::{WalError, WalWalker};
 use drctl_model::{
-    Checked, Holds, LogPlace, MAX_HISTORY_BYTES, SourceId, Timeline, TimelineHistory, WalPart,
-    WalPlace, WalSegmentSize,
+    Checked, Holds, LogPlace, SourceId, Timeline, WalPart, WalPlace, WalSegmentSize,
 };
-use drctl_store::SealedStream;
 use futures_util::future::try_join;
 use tokio::time::timeout;
 
 use self::backlog::{Backlog, news, room};
-use self::cache::{FileMark, PushCache, Scope};
+use self::cache::{PushCache, Scope};
+use self::load::{Loaded, load, not_wal, read};
 use self::waiting::{Waiting, is_segment};
 use super::cutter::{Cut, Cuts, Cutter};
-use super::preceding::{Before, Known, digest_before};
+use super::files::Files;
+use super::preceding::{Before, Known};
 use super::taken::{history_taken, taken, tell_history, within};
-use super::{holds, of_history};
 use crate::host::{AgentError, Setup, Stop, crash_point};
 use crate::log::{Kept, LogStore};
 
+pub(crate) use parcel::{MOST_HANDED, Parcel, ParcelLabel};
 pub(crate) use refused::note_refusal;
 
 /// Bytes of a segment that are read, checked and sealed at a time: they stay in the processor's
@@ -55,14 +54,36 @@ pub enum Pushed {
     NotKept,
 }
 
+impl Pushed {
+    /// For scripts.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Pushed::Stored => "stored",
+            Pushed::Present => "present",
+            Pushed::Noted => "noted",
+            Pushed::NotKept => "not_kept",
+        }
+    }
+}
+
 /// A file that PostgreSQL wants to be archived.
 pub struct Push<'a> {
     setup: &'a Setup,
-    path: &'a Path,
+    files: Files,
     name: &'a str,
     cache: PushCache,
     source: SourceId,
+    beside: Beside,
     waiting: Option<Waiting>,
+}
+
+/// What is known of what lies beside the file.
+enum Beside {
+    /// Nothing yet: it is looked at when it is asked for.
+    Here,
+    /// What somebody has seen who has handed the file on.
+    Told { waiting: Option<Waiting>, room: Option<u64> },
 }
 
 impl<'a> Push<'a> {
@@ -71,12 +92,29 @@ impl<'a> Push<'a> {
     /// # Errors
     /// [`AgentError::UnknownSource`].
     pub fn new(setup: &'a Setup, source: &str, path: &'a Path) -> Result<Self> {
-        let (id, _) = setup.source(source)?;
-        let configuration = drctl_store::digest(&serde_json::to_vec(&*setup.config)?);
-        let scope = Scope { source: id.clone(), configuration };
-        let cache = PushCache::new(&setup.config.paths.state_dir, scope);
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        Ok(Push { setup, path, name, cache, source: id.clone(), waiting: None })
+        Push::of(setup, source, name, (Files::beside(path), Beside::Here))
+    }
+
+    /// A file that somebody else has opened, and handed on.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn handed(setup: &'a Setup, source: &str, parcel: &'a Parcel) -> Result<Self> {
+        let (waiting, room) = (parcel.waiting(), parcel.room());
+        Push::of(setup, source, parcel.name(), (parcel.files(), Beside::Told { waiting, room }))
+    }
+
+    fn of(
+        setup: &'a Setup,
+        source: &str,
+        name: &'a str,
+        (files, beside): (Files, Beside),
+    ) -> Result<Self> {
+        let (id, _) = setup.source(source)?;
+        let scope = Scope { source: id.clone(), configuration: setup.digest()? };
+        let cache = PushCache::new(&setup.config.paths.state_dir, scope);
+        Ok(Push { setup, files, name, cache, source: id.clone(), beside, waiting: None })
     }
 
     /// What is known without asking the bucket: a file that is not kept, or one that the call for
@@ -86,18 +124,28 @@ impl<'a> Push<'a> {
         if self.name.ends_with(".backup") || self.name.ends_with(".partial") {
             return Some(Pushed::NotKept);
         }
-        let noted =
-            is_segment(self.name) && self.cache.take(self.path, self.name, self.setup.clock.now());
+        let noted = is_segment(self.name)
+            && self.cache.take(&self.files, self.name, self.setup.clock.now());
         noted.then_some(Pushed::Noted)
     }
 
     /// Looks what else waits; what is to be said where that is too much, or is not any more.
     #[must_use]
     pub fn backlog(&mut self) -> Option<Checked> {
-        let bytes = std::fs::metadata(self.path).ok()?.len();
-        self.waiting = Waiting::beside(self.path, self.name).unwrap_or_default();
-        let files = self.waiting.as_ref()?.segments.len() as u64;
-        let backlog = Backlog { files, bytes: files.saturating_mul(bytes), room: room(self.path) };
+        let bytes = self.files.metadata(self.name).ok()?.len();
+        let room = match &self.beside {
+            Beside::Here => {
+                let path = self.files.path(self.name);
+                self.waiting = Waiting::beside(&path, self.name).unwrap_or_default();
+                room(&path)
+            }
+            Beside::Told { waiting, room } => {
+                self.waiting.clone_from(waiting);
+                *room
+            }
+        };
+        let files = self.waiting.as_ref()?.files;
+        let backlog = Backlog { files, bytes: files.saturating_mul(bytes), room };
         let memory = self.memory();
         let _ = self.setup.private_directory(&self.setup.config.paths.state_dir);
         news(&backlog, &self.source, &memory, self.setup.clock.now())
@@ -115,16 +163,16 @@ impl<'a> Push<'a> {
             return Ok(());
         };
         let name = format!("{:08X}.history", timeline.id());
-        let path = self.path.with_file_name(&name);
         if timeline == Timeline::FIRST || self.cache.is_kept(&name) {
             return Ok(());
         }
-        if !path.exists() {
+        if !self.files.exists(&name) {
             return Ok(());
         }
-        let on = log_store.clone();
+        let (on, files) = (log_store.clone(), self.files.clone());
         let work = move || {
-            let Loaded { place, sealed_stream, holds, .. } = load(&on, &path, &name, &|_, _| None)?;
+            let Loaded { place, sealed_stream, holds, .. } =
+                load(&on, &files, &name, &|_, _| None)?;
             on.ready(place, sealed_stream, holds).map(|ready| (ready, name))
         };
         let (ready, name) = tokio::task::spawn_blocking(work).await.context("seal a history")??;
@@ -149,13 +197,25 @@ impl<'a> Push<'a> {
     /// its place; [`StoreError`](drctl_store::StoreError); [`AgentError::Interrupted`] before the file
     /// was stored. PostgreSQL then keeps the file and tries again.
     pub async fn run(&self, stop: &Stop) -> Result<(Pushed, u64)> {
+        self.run_into(LogStore::open(self.setup, self.source.as_str()), stop).await
+    }
+
+    /// The same into a log that is to be opened, or is open already.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(crate) async fn run_into(
+        &self,
+        opening: impl Future<Output = Result<LogStore>>,
+        stop: &Stop,
+    ) -> Result<(Pushed, u64)> {
         let kept = async {
-            let log_store = LogStore::open(self.setup, self.source.as_str()).await?;
-            let (path, name) = (self.path.to_owned(), self.name.to_owned());
+            let log_store = opening.await?;
+            let (files, name) = (self.files.clone(), self.name.to_owned());
             let (on, cache) = (log_store.clone(), self.cache.clone());
             let work = move || {
                 let known: Known<'_> = &|name, file| cache.last(name, file);
-                let Loaded { place, sealed_stream, holds, mark } = load(&on, &path, &name, known)?;
+                let Loaded { place, sealed_stream, holds, mark } = load(&on, &files, &name, known)?;
                 let at = holds.segment_size().map(|size| (place.clone(), size));
                 let last =
                     mark.filter(|_| at.is_some()).map(|mark| (mark, sealed_stream.plain_sha256));
@@ -246,7 +306,7 @@ impl Push<'_> {
         (place, holds): (&LogPlace, &Holds),
         error: &anyhow::Error,
     ) -> Result<Kept> {
-        let path = self.path.to_owned();
+        let path = self.files.path(self.name);
         let Some((WalPlace { system_id, timeline, part }, size)) =
             place.wal().zip(holds.segment_size())
         else {
@@ -259,7 +319,8 @@ impl Push<'_> {
         let cutter = Cutter::new(system_id, timeline, start, size)
             .behind(holds.before)
             .cutting_at(Some(within((start, end))));
-        let cut = move || in_pieces(cutter, &path, size);
+        let (files, name) = (self.files.clone(), self.name.to_owned());
+        let cut = move || in_pieces(cutter, (&files, &name), size);
         let parts = tokio::task::spawn_blocking(cut).await.context("cut a segment")??;
         for Cut { place, bytes, holds, .. } in parts {
             log_store.keep(place, bytes, holds).await?;
@@ -268,126 +329,13 @@ impl Push<'_> {
     }
 }
 
-fn in_pieces(mut cutter: Cutter, path: &Path, size: WalSegmentSize) -> Result<Vec<Cut>> {
+fn in_pieces(
+    mut cutter: Cutter,
+    (files, name): (&Files, &str),
+    size: WalSegmentSize,
+) -> Result<Vec<Cut>> {
     let mut cuts = Cuts::default();
-    let taken = cutter.take(&read(path, size.bytes())?, &mut cuts);
-    taken.map_err(|error| not_wal(path, &format!("{error:#}")))?;
+    let taken = cutter.take(&read(files, name, size.bytes())?, &mut cuts);
+    taken.map_err(|error| not_wal(&files.path(name), &format!("{error:#}")))?;
     Ok(cuts.pieces)
-}
-
-/// A file, proven to be what its name says, and sealed.
-struct Loaded {
-    place: LogPlace,
-    sealed_stream: SealedStream,
-    holds: Holds,
-    /// The file as it was all the while it was read; nothing where it was not.
-    mark: Option<FileMark>,
-}
-
-/// Reads a file, checks and seals it. Takes processor time: for the blocking pool.
-fn load(log_store: &LogStore, path: &Path, name: &str, known: Known<'_>) -> Result<Loaded> {
-    match name.strip_suffix(".history") {
-        Some(id) => history(log_store, path, id),
-        None => segment(log_store, path, name, known),
-    }
-}
-
-fn not_wal(path: &Path, why: &str) -> anyhow::Error {
-    AgentError::NotWal { path: path.to_owned(), why: why.to_owned() }.into()
-}
-
-fn history(log_store: &LogStore, path: &Path, id: &str) -> Result<Loaded> {
-    let timeline = u32::from_str_radix(id, 16).ok().and_then(Timeline::new);
-    let timeline = timeline.ok_or_else(|| not_wal(path, "its name is none of a history file"))?;
-    let bytes = read(path, MAX_HISTORY_BYTES)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| not_wal(path, "it is no text"))?;
-    let history = TimelineHistory::parse(timeline, text);
-    let history = history.map_err(|error| not_wal(path, &error.to_string()))?;
-    let system_id = control_system_id(path)?;
-    let place = LogPlace::of_history((system_id, timeline));
-    let mut sealer = log_store.sealer(bytes.len() as u64)?;
-    sealer.add(&bytes)?;
-    Ok(Loaded { place, sealed_stream: sealer.finish()?, holds: of_history(&history), mark: None })
-}
-
-/// The first eight bytes of `global/pg_control` (`ControlFileData`), as the machine holds them.
-fn control_system_id(path: &Path) -> Result<u64> {
-    let data = path.parent().and_then(Path::parent).unwrap_or(Path::new(""));
-    let control = data.join("global/pg_control");
-    let mut bytes = [0; 8];
-    let read = File::open(&control).and_then(|mut file| file.read_exact(&mut bytes));
-    read.with_context(|| format!("read the cluster's identity from {}", control.display()))?;
-    Ok(u64::from_le_bytes(bytes))
-}
-
-/// What a file holds that is no log. Behind the last record of one that the server still writes lies
-/// what was in the file before, in other pages.
-fn not_log(path: &Path, error: &WalError) -> anyhow::Error {
-    match *error {
-        WalError::AfterEnd { ended: at, .. } | WalError::PageAddress { at, .. }
-            if !is_handed_over(path) =>
-        {
-            AgentError::Unfinished { path: path.to_owned(), at }.into()
-        }
-        _ => not_wal(path, &error.to_string()),
-    }
-}
-
-/// Whether the server has said of a segment that it writes no more into it. Its records fill one, or
-/// a switch ends them, but for the last one of a timeline that a standby left behind
-/// (`archive_mode = always`): that is told apart from the one that is being written by this mark.
-fn is_handed_over(path: &Path) -> bool {
-    let status = path.with_file_name("archive_status");
-    let marked = |end: &str| {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(end);
-        status.join(name).exists()
-    };
-    marked(".ready") || marked(".done")
-}
-
-fn segment(log_store: &LogStore, path: &Path, name: &str, known: Known<'_>) -> Result<Loaded> {
-    let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
-    let reading = || format!("read {}", path.display());
-    let before = file.metadata().with_context(reading)?;
-    let size = WalSegmentSize::new(before.len())
-        .ok_or_else(|| not_wal(path, "its length is none of a segment"))?;
-    let (timeline, start) =
-        size.parse_file_name(name).map_err(|error| not_wal(path, &error.to_string()))?;
-    let mut walker = WalWalker::new(timeline, start, size);
-    let mut sealer = log_store.sealer(size.bytes())?;
-    let mut buffer = vec![0; READ];
-    let mut left = size.bytes();
-    while left > 0 {
-        let n = usize::try_from(left).unwrap_or(READ).min(READ);
-        file.read_exact(&mut buffer[..n]).with_context(reading)?;
-        walker.feed(&buffer[..n]).map_err(|error| not_log(path, &error))?;
-        sealer.add(&buffer[..n])?;
-        left -= n as u64;
-    }
-    let (before, after) = (FileMark::of(&before), FileMark::of(&file.metadata()?));
-    let summary = walker.summary();
-    if let Some(at) = summary.ended.filter(|_| !is_handed_over(path)) {
-        return Err(AgentError::Unfinished { path: path.to_owned(), at }.into());
-    }
-    let Some(system_id) = summary.system_id else {
-        bail!(not_wal(path, "it names no cluster"));
-    };
-    let place = LogPlace::of_wal((system_id, timeline), (start, start.plus(size.bytes())));
-    let mark = (before == after).then_some(before);
-    let before = digest_before(path, timeline, start, size, known);
-    let holds = Holds { before, ..holds(&summary, size) };
-    Ok(Loaded { place, sealed_stream: sealer.finish()?, holds, mark })
-}
-
-fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
-    file.take(most + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("read {}", path.display()))?;
-    if bytes.len() as u64 > most {
-        return Err(not_wal(path, "it is too long"));
-    }
-    Ok(bytes)
 }

@@ -1,20 +1,21 @@
 //! What the bucket has of a segment in shorter pieces, as a stream leaves them: a segment that is stored
 //! over them holds the same bytes. The head of each tells the digest of the segment up to its end.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use drctl_model::{
-    Digest, Holds, LogPiece, LogPlace, Lsn, Timeline, TimelineHistory, WalSegmentSize,
+    Digest, Holds, LogPiece, LogPlace, Lsn, MAX_HISTORY_BYTES, Timeline, TimelineHistory,
+    WalSegmentSize,
 };
 use futures_util::{StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 
+use super::load::read;
 use super::{Push, READ};
 use crate::engine::wal::cutter::Check;
+use crate::engine::wal::files::Files;
 use crate::log::{LogStore, is_damaged};
 use crate::repository::faults::is_missing;
 
@@ -32,11 +33,10 @@ impl Push<'_> {
         place: &LogPlace,
         holds: &Holds,
     ) -> Result<()> {
-        let pg_wal = self.path.parent();
-        let Some(((wal, size), pg_wal)) = place.wal().zip(holds.segment_size()).zip(pg_wal) else {
+        let Some((wal, size)) = place.wal().zip(holds.segment_size()) else {
             return Ok(());
         };
-        let beside = Beside { pg_wal, system_id: wal.system_id, size };
+        let beside = Segments { files: &self.files, system_id: wal.system_id, size };
         match beside.first_other(log_store, &[self.name]).await? {
             Some((_, theirs)) => Err(log_store.other_history(&theirs)),
             None => Ok(()),
@@ -51,14 +51,13 @@ impl Push<'_> {
         place: &LogPlace,
         followers: &'a [String],
     ) -> Result<(&'a [String], Option<anyhow::Error>)> {
-        let pg_wal = self.path.parent().context("a file of pg_wal")?;
         let names: Vec<&str> = followers.iter().map(String::as_str).collect();
         let Some((wal, first)) = place.wal().zip(names.first()) else {
             return Ok((followers, None));
         };
-        let size = WalSegmentSize::new(std::fs::metadata(pg_wal.join(first))?.len());
+        let size = WalSegmentSize::new(self.files.metadata(first)?.len());
         let size = size.context("the length of a segment")?;
-        let beside = Beside { pg_wal, system_id: wal.system_id, size };
+        let beside = Segments { files: &self.files, system_id: wal.system_id, size };
         let other = beside.first_other(log_store, &names).await?;
         Ok(match other {
             Some((n, theirs)) => (&followers[..n], Some(log_store.other_history(&theirs))),
@@ -68,13 +67,13 @@ impl Push<'_> {
 }
 
 /// Segments of one cluster that lie beside each other, and are to be stored.
-struct Beside<'a> {
-    pg_wal: &'a Path,
+struct Segments<'a> {
+    files: &'a Files,
     system_id: u64,
     size: WalSegmentSize,
 }
 
-impl Beside<'_> {
+impl Segments<'_> {
     /// The first of these segments, which are in order, of whose bytes the bucket has others, and the head
     /// that tells so. One that is there as a whole is left to whoever writes it.
     ///
@@ -127,8 +126,8 @@ impl Beside<'_> {
                 }
             }
             checks.sort_by_key(|check| check.at);
-            let path = self.pg_wal.join(self.size.file_name(*timeline, *start));
-            if let Some(head) = differs(path, *start, checks).await? {
+            let name = self.size.file_name(*timeline, *start);
+            if let Some(head) = differs((self.files, name), *start, checks).await? {
                 return Ok(Some((n, head)));
             }
         }
@@ -154,8 +153,9 @@ impl Beside<'_> {
 
     /// Where the timelines before this one were left, as the history beside its segments tells.
     fn branches(&self, timeline: Timeline) -> Vec<(Timeline, Lsn)> {
-        let path = self.pg_wal.join(format!("{:08X}.history", timeline.id()));
-        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let name = format!("{:08X}.history", timeline.id());
+        let text = read(self.files, &name, MAX_HISTORY_BYTES).unwrap_or_default();
+        let text = String::from_utf8(text).unwrap_or_default();
         let history = TimelineHistory::parse(timeline, &text).ok();
         let ancestors = history.map(|history| history.ancestors).unwrap_or_default();
         ancestors.iter().map(|ancestor| (ancestor.timeline, ancestor.until)).collect()
@@ -188,13 +188,18 @@ impl Beside<'_> {
 }
 
 /// The first head, of these in order, that tells of other bytes than a segment's file holds.
-async fn differs(path: PathBuf, start: Lsn, checks: Vec<Check>) -> Result<Option<Box<LogPiece>>> {
+async fn differs(
+    (files, name): (&Files, String),
+    start: Lsn,
+    checks: Vec<Check>,
+) -> Result<Option<Box<LogPiece>>> {
     if checks.is_empty() {
         return Ok(None);
     }
-    let reading = format!("read {}", path.display());
+    let (reading, files) = (format!("read {}", files.path(&name).display()), files.clone());
     let work = move || {
-        let (mut file, mut hash, mut buffer) = (File::open(path)?, Sha256::new(), vec![0; READ]);
+        let (mut file, mut hash) = (files.open(&name)?, Sha256::new());
+        let mut buffer = vec![0; READ];
         let mut at = start;
         for check in checks {
             while at < check.at {

@@ -4,12 +4,16 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 /// The files that PostgreSQL has marked in `archive_status`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Waiting {
     /// Segments, in the order in which the server archives them (`ready_file_comparator` in
     /// `pgarch.c`: by name).
     pub(super) segments: Vec<String>,
+    /// How many those are, where not all of them are named.
+    pub(super) files: u64,
     /// Whether a timeline's history is among them, which the server archives before all segments.
     pub(super) history: bool,
 }
@@ -41,6 +45,7 @@ impl Waiting {
             }
         }
         waiting.segments.sort();
+        waiting.files = waiting.segments.len() as u64;
         waiting
     }
 

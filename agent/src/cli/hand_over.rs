@@ -1,0 +1,100 @@
+//! `wal push` by the running agent: before anything heavy is begun, and only if it says that it has stored
+//! the file. In every other case `wal push` does it itself.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::agent::owner;
+use super::args::{Verb, WalVerb};
+use super::screen::Screen;
+use super::{Cli, source_id};
+use crate::daemon::control::{Wish, hand_over};
+use crate::engine::wal::Parcel;
+use crate::host::{AgentError, Exit, Failure, Setup, private};
+
+/// Has the agent store a file; nothing where there is none that did.
+pub(super) fn by_agent(cli: &Cli, screen: Screen) -> Option<Result<Exit>> {
+    let Verb::Wal { verb: WalVerb::Push { source, path, socket } } = &cli.verb else {
+        return None;
+    };
+    let id = source_id(source).ok()?;
+    let (socket, author, configuration) = match socket {
+        Some(socket) => (socket.clone(), owner(socket), None),
+        None => {
+            // What is wrong with it is told by whoever needs it.
+            let setup = Setup::load(&cli.config).ok()?;
+            let author = private::author(&setup.path);
+            (setup.agent_socket(), Some(author), Some(setup.digest().ok()?))
+        }
+    };
+    if !socket.exists() {
+        return None;
+    }
+    let runtime = super::runtime::light().ok()?;
+    let done = runtime.block_on(async {
+        let wish = Wish { source: id, configuration };
+        let handing = hand_over(&socket, author, wish, || Parcel::gather(path));
+        tokio::select! {
+            done = handing => Ok(done),
+            stopped = stopped() => Err(stopped),
+        }
+    });
+    match done {
+        Err(error) => Some(Err(error)),
+        Ok(Ok(answer)) => told(screen, path, &answer),
+        Ok(Err(error)) => {
+            tracing::info!("the agent did not store it: {error:#}");
+            None
+        }
+    }
+}
+
+/// A signal that wishes for the end.
+async fn stopped() -> anyhow::Error {
+    let listen = |kind| signal(kind).context("listen for signals");
+    let all = (|| {
+        let (one, two) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        Ok::<_, anyhow::Error>((one, two, listen(SignalKind::hangup())?))
+    })();
+    let (mut interrupt, mut terminate, mut hangup) = match all {
+        Ok(all) => all,
+        Err(error) => return error,
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    AgentError::Interrupted.into()
+}
+
+/// Tells what the agent answered; nothing where that is no answer.
+fn told(screen: Screen, path: &Path, answer: &Value) -> Option<Result<Exit>> {
+    let words = |value: &Value| -> Vec<String> {
+        let all = value.as_array().into_iter().flatten();
+        all.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let failed = &answer["failed"];
+    if failed.is_object() {
+        let exit = Exit::TABLE.iter().map(|(exit, ..)| *exit);
+        let exit = exit.filter(|exit| *exit != Exit::Success);
+        let mut exit = exit.filter(|exit| failed["exit"] == exit.code());
+        screen.fail(&Failure {
+            // As long as the process, which ends now.
+            code: failed["code"].as_str().unwrap_or("failure").to_owned().leak(),
+            exit: exit.next().unwrap_or(Exit::Failure),
+            messages: words(&failed["messages"]),
+            hint: failed["hint"].as_str().map(str::to_owned),
+        });
+        return Some(Ok(Exit::Failure));
+    }
+    let done = answer["done"].as_str()?;
+    // The server's log has it, however quiet we are to be.
+    words(&answer["said"]).iter().for_each(|line| screen.warn(line));
+    let object = json!({ "file": path, "done": done, "ahead": answer["ahead"], "agent": true });
+    screen.answer("drctl.wal-push/1", object, String::new);
+    Some(Ok(Exit::Success))
+}
