@@ -12,6 +12,7 @@ use crate::agent::{self, AgentSettings};
 use crate::bech32::is_age_recipient;
 use crate::diagnostic::{Diagnostic, Report, SourceFile, did_you_mean, show};
 use crate::discover::{self, DiscoverSettings};
+use crate::hooks::{self, Hook};
 use crate::keys::{MAIN, POLICY};
 use crate::notify::{self, Channel};
 use crate::policy::{self, Policy};
@@ -54,6 +55,8 @@ pub struct Config {
     pub notify: BTreeMap<String, Channel>,
     /// What the agent leaves to the databases, by name.
     pub throttle: BTreeMap<String, Throttle>,
+    /// Programs that are run before and after jobs, by name.
+    pub hooks: BTreeMap<String, Hook>,
     /// Every policy, by name, used or not.
     pub policies: BTreeMap<String, Policy>,
 }
@@ -225,6 +228,7 @@ fn read_main(
     let known = notify::names_in(&reader, "sources");
     let notify = read_named(&reader, "notify", |at, _| notify::read(at, &known));
     let throttle = read_named(&reader, "throttle", throttle::read);
+    let hooks = read_named(&reader, "hooks", |at, _| hooks::read(at, &known));
     let policies =
         policies.iter().filter_map(|(name, policy)| Some((name.clone(), policy.clone()?)));
     Some(Config {
@@ -240,6 +244,7 @@ fn read_main(
         sources,
         notify,
         throttle,
+        hooks,
         policies: policies.collect(),
     })
 }

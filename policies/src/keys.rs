@@ -3,6 +3,7 @@
 use crate::agent::AGENT;
 use crate::discover::DISCOVER;
 use crate::engine;
+use crate::hooks::HOOKS;
 use crate::notify::NOTIFY;
 use crate::throttle::THROTTLE;
 use crate::timing::{PRUNE, VERIFY, WINDOW};
@@ -121,6 +122,11 @@ pub(crate) static MAIN: &[Key] = &[
         "throttle",
         Named(THROTTLE),
         "What the agent leaves to the databases, by name (a-z, 0-9 and -).",
+    ),
+    Key::optional(
+        "hooks",
+        Named(HOOKS),
+        "Programs before and after jobs, by name (a-z, 0-9 and -).",
     ),
 ];
 

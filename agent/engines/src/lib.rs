@@ -11,6 +11,6 @@ pub use common::boxed;
 pub use common::{
     BackupSource, Below, Brought, EngineError, FileTarget, Finished, Outcome, OwnError,
     RestoreTarget, Secret, Stderr, StreamOutcome, ToolFeed, ToolRun, Unfit, account, blocking,
-    hand_to, kill_tools, stays_below, temporary, unfit_place, unfit_way,
+    hand_to, kill_tools, run_alone, stays_below, temporary, unfit_place, unfit_way,
 };
 pub use pg::{Blocker, Leftover, ServerSaid, Unreadable};

@@ -1,12 +1,13 @@
 //! A backup of a source, by its engine.
 
 use anyhow::Result;
-use drctl_model::{Checked, FindingCode};
+use drctl_model::{Checked, FindingCode, JobKind};
 use drctl_policies::Source;
 
 use crate::audit::{Act, Logged};
 use crate::backup::{BackedUp, Order, RequestedKind};
 use crate::host::{Meter, Setup, Stop};
+use crate::jobs::hooked;
 use crate::jobs::open_job::OpenJob;
 use crate::repository::cache;
 use crate::repository::findings::{Findings, suspect};
@@ -36,7 +37,9 @@ pub async fn backup(
     let _lock = cache::lock(setup, id)?;
     let logged = Logged::begin(setup, Act::new("backup").of(id.as_str()));
     let job = OpenJob::begin(setup, id).await;
-    let done = attempt(setup, (&job, source), requested, meter, stop).await;
+    let work = Box::pin(attempt(setup, (&job, source), requested, meter, stop));
+    let made = |done: &BackedUp| Some(done.summary.backup.to_string());
+    let done = hooked((setup, JobKind::Backup, id), stop, work, made).await;
     logged.end(&done, |done, act| act.put("backup", done.summary.backup.as_str()));
     match &done {
         Ok(done) => {

@@ -72,6 +72,9 @@ pub enum AgentError {
     /// The agent does not do what it was asked, and why.
     #[error("the agent refused: {0}")]
     AgentRefused(String),
+    /// A hook failed, so that a job was not begun, and why.
+    #[error("the hook {0} failed, so the {1} was not begun: {2}")]
+    Hook(String, &'static str, String),
     /// What has to be in the audit log cannot be written into it, and why.
     #[error("it cannot be written into the audit log: {0}")]
     NotLogged(String),
@@ -259,6 +262,7 @@ impl AgentError {
             AgentError::SecondAgent(..) => ("agent_running", Class::Busy),
             AgentError::NoAgent(..) => ("no_agent", Class::Failure),
             AgentError::AgentRefused(_) => ("agent_refused", Class::Failure),
+            AgentError::Hook(..) => ("hook_failed", Class::Failure),
             AgentError::NotLogged(_) => ("not_logged", Class::Failure),
             AgentError::AuditBroken(_) => ("audit_broken", Class::Verification),
             AgentError::NoBackup(_) => ("no_backup", Class::NoTarget),

@@ -1,5 +1,6 @@
 //! Jobs, on record from their beginning, and what became of them.
 
+mod hooks;
 mod latest;
 pub(crate) mod open_job;
 mod record;
@@ -7,6 +8,7 @@ mod run;
 mod run_file;
 pub(crate) mod settle;
 
+pub(crate) use hooks::hooked;
 pub use latest::LastJob;
 pub(crate) use latest::{Past, latest, noted, own_attempts, past_runs};
 pub(crate) use run::{Amiss, meant, run};

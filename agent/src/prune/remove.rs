@@ -9,7 +9,7 @@ use super::plan::PrunePlan;
 use crate::audit::{Act, Logged};
 use crate::host::locks::SourceLock;
 use crate::host::{AgentError, Setup, Stop};
-use crate::jobs::run;
+use crate::jobs::{hooked, run};
 
 /// Removes what no policy keeps of a source, if `meant` takes the plan for what somebody wants: nothing where
 /// it says false.
@@ -48,6 +48,7 @@ pub async fn remove(
         let text = || "it was stopped before all was removed".to_owned();
         done.stopped.then(|| ("interrupted".to_owned(), text()))
     };
+    let removing = hooked((setup, JobKind::Prune, source), stop, Box::pin(removing), |_| None);
     run(setup, (JobKind::Prune, vec![source.clone()]), Box::pin(removing), amiss)
         .await
         .with_context(|| format!("remove what no policy keeps of {source}"))

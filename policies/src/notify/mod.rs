@@ -13,7 +13,7 @@ use crate::keys::{DAY, HOUR, Key, duration, number};
 use crate::secret::SecretRef;
 use crate::units::as_seconds;
 
-pub(crate) use read::{names_in, read};
+pub(crate) use read::{names_in, program, read, read_sources};
 
 const KINDS: &[&str] = &["webhook", "slack", "teams", "email", "pagerduty", "ntfy", "command"];
 

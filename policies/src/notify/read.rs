@@ -155,7 +155,11 @@ fn is_address(text: &str) -> bool {
 
 fn read_command(reader: &Reader<'_>, words: Option<Vec<Text<'_>>>) -> Option<Vec<String>> {
     wants(reader, "command", "command");
-    let words = words?;
+    program(reader, words?)
+}
+
+/// A program by its absolute path, and its arguments.
+pub(crate) fn program(reader: &Reader<'_>, words: Vec<Text<'_>>) -> Option<Vec<String>> {
     if !words.first().is_some_and(|program| program.value.starts_with('/')) {
         let message = "`command` must begin with a program's absolute path";
         let advice = "write for example [\"/usr/local/bin/tell\", \"--urgent\"]";
@@ -165,9 +169,9 @@ fn read_command(reader: &Reader<'_>, words: Option<Vec<Text<'_>>>) -> Option<Vec
     Some(words.into_iter().map(|word| word.value.to_owned()).collect())
 }
 
-/// The sources that are meant; one that there is not would keep a channel silent.
+/// The sources that are meant; one that there is not would keep a channel or a hook silent.
 #[expect(clippy::option_option, reason = "a mistake, no list, a list")]
-fn read_sources(reader: &Reader<'_>, known: &[&str]) -> Option<Option<Vec<SourceId>>> {
+pub(crate) fn read_sources(reader: &Reader<'_>, known: &[&str]) -> Option<Option<Vec<SourceId>>> {
     let texts = match (reader.has("sources"), reader.texts("sources")) {
         (false, _) => return Some(None),
         (true, texts) => texts?,

@@ -1,6 +1,7 @@
 //! Invariant 19: what is wrong in a configuration is refused with file, line, column and advice.
 
 mod form;
+mod hooks;
 mod secrets;
 mod service;
 mod values;

@@ -7,6 +7,7 @@ mod clock;
 mod common;
 mod control;
 mod ends;
+mod hooks;
 mod kills;
 mod metrics;
 mod prune;

@@ -84,7 +84,7 @@ fn every_key_is_documented_with_default_and_bounds() {
             }
         }
     }
-    assert_eq!(tables, 16);
+    assert_eq!(tables, 17);
 }
 
 /// What an example of one table needs around it.
@@ -112,7 +112,7 @@ fn completed(example: &str) -> (String, String) {
         return (format!("{AROUND}{example}"), policy);
     }
     let place = "[repository]\nurl = \"file:///srv/backups\"\n";
-    if ["[discover]", "[notify.", "[agent]", "[throttle."]
+    if ["[discover]", "[notify.", "[agent]", "[throttle.", "[hooks."]
         .iter()
         .any(|table| first.starts_with(table))
     {

@@ -1,5 +1,6 @@
 //! Something handed to a program of the operator's on its standard input.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,4 +32,21 @@ pub async fn hand_to(
     };
     let ((), ended) = tokio::join!(writing, running.wait_within(within));
     ended?.success()
+}
+
+/// Starts a program of the operator's that no other account can change, with these words in its
+/// environment, and waits for its end; what it says on its standard error is logged. What does not end in
+/// time is killed with its children, and so is what nobody waits for any more.
+///
+/// # Errors
+/// As [`hand_to`].
+pub async fn run_alone(
+    program: &Path,
+    args: &[String],
+    env: impl IntoIterator<Item = (Cow<'static, str>, String)>,
+    within: Duration,
+) -> Result<(), EngineError> {
+    let tool = Tool::new("the hook", program.to_owned()).args(args);
+    let tool = env.into_iter().fold(tool, |tool, (name, value)| tool.env(name, value));
+    tool.start_alone()?.wait_within(within).await?.success()
 }

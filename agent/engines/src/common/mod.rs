@@ -13,7 +13,7 @@ mod way;
 
 pub use below::{Below, stays_below};
 pub use error::{EngineError, OwnError, Stderr};
-pub use handed::hand_to;
+pub use handed::{hand_to, run_alone};
 pub use process::{blocking, kill_tools};
 pub use secret::Secret;
 pub use source::{BackupSource, Brought, Finished, Outcome, StreamOutcome, ToolRun};

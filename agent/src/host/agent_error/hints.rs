@@ -96,6 +96,10 @@ impl AgentError {
                 "the recovery was stopped so that no rows are lost in silence; `drctl timeline` \
                  shows what can be reached"
             }
+            Self::Hook(..) => {
+                "nothing was written and nothing was removed: run the hook's command by hand, as the account \
+                 that runs drctl; on_failure = \"go-on\" has the job begin all the same"
+            }
             _ => return self.hint_of_audit(),
         })
     }
@@ -200,6 +204,7 @@ impl AgentError {
             }
             Self::Place(_) | Self::NoBox(..) => return self.hint_of_box(),
             Self::Runs { .. }
+            | Self::Hook(..)
             | Self::NotLogged(_)
             | Self::AuditBroken(_)
             | Self::NotARepository { .. }

@@ -1,0 +1,137 @@
+//! What the operator has run before and after a job.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use drctl_engines::{EngineError, run_alone};
+use drctl_model::{JobKind, RunId, SourceId, shown};
+use drctl_policies::{Hook, Moment};
+
+use crate::host::{AgentError, Failure, Setup, Stop};
+
+/// How long a hook may take when this process was asked to end.
+const LAST: Duration = Duration::from_secs(10);
+
+/// The hooks of one run of a job.
+struct Hooks<'a> {
+    setup: &'a Setup,
+    kind: JobKind,
+    source: &'a SourceId,
+    stop: &'a Stop,
+    /// What the calls of one run have in common.
+    run: RunId,
+}
+
+/// Does a job's work, with what the operator has run before and after it; `tell` names the backup that was
+/// made.
+///
+/// # Errors
+/// Those of the work; [`AgentError::Hook`] where it was not begun because a hook failed,
+/// [`AgentError::Interrupted`] where this process was asked to end while one ran.
+pub(crate) async fn hooked<T>(
+    (setup, kind, source): (&Setup, JobKind, &SourceId),
+    stop: &Stop,
+    work: impl Future<Output = Result<T>>,
+    tell: impl Fn(&T) -> Option<String>,
+) -> Result<T> {
+    let hooks = Hooks { setup, kind, source, stop, run: RunId(rand::random()) };
+    let done = match hooks.before().await {
+        Ok(()) => work.await,
+        Err(error) => Err(error),
+    };
+    let (moment, outcome) = match &done {
+        Ok(_) => (Moment::Success, "succeeded"),
+        Err(error) if is_stopped(error) => (Moment::Failure, "stopped"),
+        Err(_) => (Moment::Failure, "failed"),
+    };
+    let mut known = vec![("DRCTL_OUTCOME".into(), outcome.to_owned())];
+    match &done {
+        Ok(done) => known.extend(tell(done).map(|backup| ("DRCTL_BACKUP".into(), backup))),
+        Err(error) => known.push(("DRCTL_CODE".into(), Failure::of(error).code.to_owned())),
+    }
+    for moment in [moment, Moment::After] {
+        for (name, hook) in hooks.at(moment) {
+            if let Err(error) = hooks.run(name, hook, moment, known.clone()).await {
+                tracing::warn!(
+                    "the hook {name} failed, which changes nothing of the {}: {}",
+                    hooks.kind.words(),
+                    why(&error)
+                );
+            }
+        }
+    }
+    done
+}
+
+fn is_stopped(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(AgentError::Interrupted))
+}
+
+/// Why a hook failed, in one line.
+fn why(error: &anyhow::Error) -> String {
+    match error.downcast_ref() {
+        Some(EngineError::Silent { waited, .. }) => {
+            format!("it did not end within {} s, and was killed", waited.as_secs())
+        }
+        _ => shown(&Failure::of(error).messages.join(": "), 1_000),
+    }
+}
+
+impl<'a> Hooks<'a> {
+    /// Those that are run at a moment, by their names.
+    fn at(&self, moment: Moment) -> impl Iterator<Item = (&'a String, &'a Hook)> {
+        let (kind, source) = (self.kind, self.source);
+        self.setup.config.hooks.iter().filter(move |(_, hook)| hook.is_for(moment, kind, source))
+    }
+
+    async fn before(&self) -> Result<()> {
+        for (name, hook) in self.at(Moment::Before) {
+            match self.run(name, hook, Moment::Before, Vec::new()).await {
+                Ok(()) => {}
+                Err(error) if is_stopped(&error) => return Err(error),
+                Err(error) if hook.stops => {
+                    let (name, job) = (name.clone(), self.kind.words());
+                    return Err(AgentError::Hook(name, job, why(&error)).into());
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        "the hook {name} failed, and the {} begins all the same: {}",
+                        self.kind.words(),
+                        why(&error)
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs one, and no longer than it may.
+    async fn run(
+        &self,
+        name: &str,
+        hook: &Hook,
+        moment: Moment,
+        known: Vec<(Cow<'static, str>, String)>,
+    ) -> Result<()> {
+        let Some((program, args)) = hook.command.split_first() else { return Ok(()) };
+        let all = [
+            ("DRCTL_HOOK", name.to_owned()),
+            ("DRCTL_ON", moment.as_str().to_owned()),
+            ("DRCTL_JOB", self.kind.as_str().to_owned()),
+            ("DRCTL_SOURCE", self.source.to_string()),
+            ("DRCTL_RUN", self.run.to_string()),
+        ];
+        let env = all.into_iter().map(|(what, value)| (what.into(), value)).chain(known);
+        if self.stop.is_requested() {
+            // The job was ended; whoever was told of its begin is told of its end.
+            let within = hook.timeout.min(LAST);
+            return Ok(run_alone(Path::new(program), args, env, within).await?);
+        }
+        tokio::select! {
+            ran = run_alone(Path::new(program), args, env, hook.timeout) => Ok(ran?),
+            () = self.stop.requested() => Err(AgentError::Interrupted.into()),
+        }
+    }
+}
