@@ -81,6 +81,9 @@ pub struct Dumped {
     /// Of which cluster. Dumps of earlier versions do not tell, nor those of a role that may not ask.
     #[serde(default, with = "decimal_or_none", skip_serializing_if = "Option::is_none")]
     pub system_id: Option<u64>,
+    /// The rows of all its tables. Dumps of earlier versions do not tell.
+    #[serde(default, with = "decimal_or_none", skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
 }
 
 /// Where in the log of its source a backup of one moment stands.
@@ -221,8 +224,8 @@ mod tests {
         let cases = [
             (r#"{"type":"logical"}"#, Dumped::default()),
             (
-                r#"{"type":"logical","system_id":"18446744073709551615"}"#,
-                Dumped { system_id: Some(u64::MAX) },
+                r#"{"type":"logical","system_id":"18446744073709551615","rows":"18446744073709551615"}"#,
+                Dumped { system_id: Some(u64::MAX), rows: Some(u64::MAX) },
             ),
         ];
         for (text, dumped) in cases {

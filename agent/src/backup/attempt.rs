@@ -59,6 +59,10 @@ pub(crate) fn total_plain(collected: &Collected) -> u64 {
     total(collected.streams.iter().map(|stream| stream.plain_bytes))
 }
 
+pub(crate) fn total_sealed(collected: &Collected) -> u64 {
+    total(collected.streams.iter().map(|stream| stream.sealed_bytes))
+}
+
 /// Takes a backup of which every byte comes by here, out of the hands of its engine.
 ///
 /// # Errors

@@ -14,8 +14,8 @@ use drctl_store::{
 };
 use jiff::Timestamp;
 
-use super::attempt::{Attempt, Collected, total_plain};
-use super::plausible::{like, shrunk};
+use super::attempt::{Attempt, Collected, total_plain, total_sealed};
+use super::plausible::{Measured, implausible};
 use super::streamed::Begun;
 use crate::host::{AgentError, Setup, crash_point};
 use crate::jobs::settle::unless_kept;
@@ -57,11 +57,12 @@ impl Attempt<'_> {
         known: &[BackupSummary],
     ) -> Result<Manifest> {
         let Finished { engine, kind, versions: tools, mut suspect, .. } = finished;
-        suspect.extend(shrunk(total_plain(&collected), like(&kind, known)));
         let Begun { setup, repository, source, backup, started, .. } = self.begun;
+        let times = (started, setup.clock.now());
+        let bytes = (total_plain(&collected), total_sealed(&collected));
+        suspect.extend(implausible(&kind, &Measured::new(&kind, bytes, times), known));
         let frame = Frame { setup, repository, source, backup, recipients: &self.recipients };
         let Collected { streams, facts, children } = collected;
-        let times = (started, setup.clock.now());
         let manifest = frame.manifest((engine, kind), times, (tools, suspect), &facts)?;
         Ok(Manifest { children, streams, ..manifest })
     }

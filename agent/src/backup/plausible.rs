@@ -1,36 +1,182 @@
-use drctl_model::{BackupKind, BackupSummary, newest};
+//! Whether a backup is plausible, beside those before it.
 
-/// A backup with less than this share of the plain bytes of the newest good one is suspect.
+use drctl_model::{BackupKind, BackupSummary, newest};
+use jiff::Timestamp;
+
+/// A backup with less than this share of the plain bytes, or of the rows, of the newest good one is suspect.
 const SHARE: f64 = 0.5;
 
-/// Below this size a source may shrink as it likes.
+/// Below this size a source may shrink as it likes, and how far it can be compressed tells nothing.
 const SMALL_BYTES: u64 = 1 << 20;
 
-/// The newest good backup whose size tells something about that of another of this `kind`: full
-/// backups and dumps are compared with their like. How much an incremental backup holds depends on
-/// how much was written; whether it is plausible is told by the files that it lists.
+/// Below so many rows a source may lose them as it likes.
+const FEW_ROWS: u64 = 1_000;
+
+/// Rows, or bytes where rows are not known, that differ by no more than this are as many as before.
+const AS_MANY: f64 = 0.05;
+
+/// By so much the compression may differ while there are as many rows: data that were encrypted where they
+/// lie have the same rows, and hardly compress.
+const COMPRESSION: f64 = 0.25;
+
+/// So many backups before it are looked at for what is usual, and at least so many are needed.
+const SAMPLES: std::ops::RangeInclusive<usize> = 8..=30;
+
+/// What is further than so many deviations from the median is unusual.
+const DEVIATIONS: f64 = 6.0;
+
+/// What a backup is judged by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Measured {
+    plain: f64,
+    sealed: f64,
+    rows: Option<f64>,
+    seconds: f64,
+}
+
+impl Measured {
+    /// Of so many plain and stored bytes, made between these times.
+    pub(crate) fn new(
+        kind: &BackupKind,
+        (plain, sealed): (u64, u64),
+        (started, finished): (Timestamp, Timestamp),
+    ) -> Self {
+        let rows = match kind {
+            BackupKind::Logical(dumped) => dumped.rows.map(float),
+            _ => None,
+        };
+        let seconds = finished.duration_since(started).as_secs_f64().max(0.0);
+        Measured { plain: float(plain), sealed: float(sealed), rows, seconds }
+    }
+
+    fn of(backup: &BackupSummary) -> Self {
+        let bytes = (backup.plain_bytes, backup.sealed_bytes);
+        Measured::new(&backup.kind, bytes, (backup.started, backup.finished))
+    }
+
+    /// How far it was compressed; nothing where that says little.
+    fn ratio(&self) -> Option<f64> {
+        (self.plain > float(SMALL_BYTES) && self.sealed > 0.0).then(|| self.plain / self.sealed)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shares, not sums")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+/// Why a backup of this `kind` is not plausible beside those before it; empty where it is.
+#[must_use]
+pub(crate) fn implausible(
+    kind: &BackupKind,
+    now: &Measured,
+    newest_first: &[BackupSummary],
+) -> Vec<String> {
+    let before = like(kind, newest_first);
+    let beside = |judge: fn(&Measured, &Measured) -> Option<String>| {
+        let why = judge(now, &Measured::of(before?))?;
+        Some(format!("{why} {}, the newest good one", before?.backup))
+    };
+    let mut why: Vec<String> =
+        [less as fn(&_, &_) -> _, fewer_rows, compressed].into_iter().filter_map(beside).collect();
+    if why.is_empty() {
+        why.extend(unusual(now, &alike(kind, newest_first)));
+    }
+    why
+}
+
+/// The good backups whose size tells something about that of another of this `kind`: full backups and
+/// dumps are compared with their like. How much an incremental backup holds depends on how much was
+/// written; whether it is plausible is told by the files that it lists.
+fn alike<'a>(kind: &BackupKind, newest_first: &'a [BackupSummary]) -> Vec<&'a BackupSummary> {
+    let alike = |backup: &&BackupSummary| {
+        backup.is_good() && backup.kind.parent().is_none() && backup.kind.as_str() == kind.as_str()
+    };
+    newest_first.iter().filter(alike).collect()
+}
+
+/// The newest of them.
 #[must_use]
 pub(crate) fn like<'a>(
     kind: &BackupKind,
     newest_first: &'a [BackupSummary],
 ) -> Option<&'a BackupSummary> {
-    let alike = |backup: &&BackupSummary| {
-        backup.is_good() && backup.kind.parent().is_none() && backup.kind.as_str() == kind.as_str()
-    };
-    newest(newest_first.iter().filter(alike))
+    newest(alike(kind, newest_first).into_iter())
 }
 
 /// Whether a backup has far fewer bytes than the newest good one of its like.
 #[must_use]
 pub(crate) fn shrunk(plain: u64, newest: Option<&BackupSummary>) -> Option<String> {
-    let before = newest.filter(|before| before.plain_bytes > SMALL_BYTES)?;
-    #[expect(clippy::cast_precision_loss, reason = "a share, not a sum")]
-    let share = plain as f64 / before.plain_bytes as f64;
-    let less = || {
-        let before = &before.backup;
-        format!("it has {:.0} % of the bytes of {before}, the newest good one", share * 100.0)
+    let before = newest?;
+    let why = fewer_bytes(float(plain), float(before.plain_bytes))?;
+    Some(format!("{why} {}, the newest good one", before.backup))
+}
+
+fn fewer_bytes(now: f64, before: f64) -> Option<String> {
+    let share = now / before;
+    (before > float(SMALL_BYTES) && share < SHARE)
+        .then(|| format!("it has {:.0} % of the bytes of", share * 100.0))
+}
+
+fn less(now: &Measured, before: &Measured) -> Option<String> {
+    fewer_bytes(now.plain, before.plain)
+}
+
+fn fewer_rows(now: &Measured, before: &Measured) -> Option<String> {
+    let (now, before) = (now.rows?, before.rows?);
+    let share = now / before;
+    (before > float(FEW_ROWS) && share < SHARE)
+        .then(|| format!("it has {:.0} % of the rows of", share * 100.0))
+}
+
+/// Whether as many rows compress quite otherwise.
+fn compressed(now: &Measured, before: &Measured) -> Option<String> {
+    let (ratio, was) = (now.ratio()?, before.ratio()?);
+    let amounts = now.rows.zip(before.rows).unwrap_or((now.plain, before.plain));
+    let differs = |(now, before): (f64, f64), by: f64| (now / before - 1.0).abs() > by;
+    (!differs(amounts, AS_MANY) && differs((ratio, was), COMPRESSION)).then(|| {
+        format!(
+            "its data compress {ratio:.1} to 1, where as many compressed {was:.1} to 1 before (they may \
+             have been encrypted or overwritten; or another compression_level was set): compare it with"
+        )
+    })
+}
+
+/// Whether it differs from what is usual in two ways at once.
+fn unusual(now: &Measured, alike: &[&BackupSummary]) -> Option<String> {
+    let usual: Vec<Measured> =
+        alike.iter().take(*SAMPLES.end()).map(|backup| Measured::of(backup)).collect();
+    let feature = |name: &str, of: fn(&Measured) -> Option<f64>, least: (f64, f64)| {
+        let all: Vec<f64> = usual.iter().filter_map(of).collect();
+        let (now, median, scale) = (of(now)?, median(&all)?, deviation(&all)?);
+        let scale = scale.max(median * least.0).max(least.1);
+        let far = all.len() >= *SAMPLES.start() && (now - median).abs() > DEVIATIONS * scale;
+        far.then(|| format!("its {name} is {now:.1}, where {median:.1} is usual"))
     };
-    (share < SHARE).then(less)
+    let megabytes = |one: &Measured| Some(one.plain / float(SMALL_BYTES));
+    // Sizes that never differ would make anything unusual: so much is usual always.
+    let found: Vec<String> = [
+        feature("size in MiB", megabytes, (0.05, 1.0)),
+        feature("compression", Measured::ratio, (0.03, 0.0)),
+        feature("duration in seconds", |one| Some(one.seconds), (0.2, 10.0)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (found.len() > 1).then(|| found.join("; "))
+}
+
+fn median(all: &[f64]) -> Option<f64> {
+    let mut sorted = all.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied()
+}
+
+/// The median deviation from the median, as wide as a standard deviation of what is normally distributed.
+fn deviation(all: &[f64]) -> Option<f64> {
+    let middle = median(all)?;
+    let off: Vec<f64> = all.iter().map(|one| (one - middle).abs()).collect();
+    Some(median(&off)? * 1.4826)
 }
 
 #[cfg(test)]
@@ -112,5 +258,75 @@ mod tests {
         for (name, plain, newest, is_suspect) in cases {
             assert_eq!(shrunk(plain, newest.as_ref()).is_some(), is_suspect, "{name}");
         }
+    }
+
+    fn measured(plain: u64, sealed: u64, rows: Option<u64>, seconds: i64) -> Measured {
+        let kind = BackupKind::Logical(Dumped { rows, ..Dumped::default() });
+        let finished = Timestamp::from_second(seconds).unwrap();
+        Measured::new(&kind, (plain, sealed), (Timestamp::UNIX_EPOCH, finished))
+    }
+
+    fn made(plain: u64, sealed: u64, rows: Option<u64>, seconds: i64) -> BackupSummary {
+        BackupSummary {
+            kind: BackupKind::Logical(Dumped { rows, ..Dumped::default() }),
+            sealed_bytes: sealed,
+            finished: Timestamp::from_second(seconds).unwrap(),
+            ..before(plain)
+        }
+    }
+
+    fn why(now: &Measured, before: &[BackupSummary]) -> Vec<String> {
+        implausible(&BackupKind::Logical(Dumped::default()), now, before)
+    }
+
+    #[test]
+    fn fewer_rows_and_another_compression_are_suspect() {
+        let mega = 1 << 20;
+        let one = [made(100 * mega, 10 * mega, Some(10_000), 60)];
+        let found = |now: Measured| why(&now, &one).join("|");
+        assert_eq!(found(measured(100 * mega, 10 * mega, Some(10_000), 60)), "");
+        let rows = found(measured(90 * mega, 9 * mega, Some(4_999), 60));
+        assert!(rows.starts_with("it has 50 % of the rows of 2026"), "{rows}");
+        assert_eq!(found(measured(90 * mega, 9 * mega, Some(5_000), 60)), "");
+        // As many rows that hardly compress.
+        let encrypted = found(measured(110 * mega, 90 * mega, Some(10_100), 60));
+        assert!(encrypted.starts_with("its data compress 1.2 to 1, where as many"), "{encrypted}");
+        assert_eq!(found(measured(100 * mega, 13 * mega, Some(10_000), 60)), "", "7.7 to 1");
+        assert_eq!(found(measured(300 * mega, 90 * mega, Some(20_000), 60)), "", "other data came");
+        // Where nobody counts rows, bytes say whether it is as much.
+        let base = [made(100 * mega, 10 * mega, None, 60)];
+        assert!(!why(&measured(102 * mega, 50 * mega, None, 60), &base).is_empty());
+        assert!(why(&measured(120 * mega, 50 * mega, None, 60), &base).is_empty());
+        // Little says little.
+        let little = [made(mega, mega / 10, Some(1_000), 60)];
+        assert!(why(&measured(mega, mega, Some(1), 60), &little).is_empty());
+    }
+
+    #[test]
+    fn what_differs_from_the_usual_in_two_ways_is_suspect() {
+        let mega = 1 << 20;
+        let usual = |n: u64| {
+            made((100 + n % 5) * mega, 10 * mega, None, 60 + i64::try_from(n % 3).unwrap())
+        };
+        let many: Vec<BackupSummary> = (0..8).map(usual).collect();
+        let large_and_slow = measured(400 * mega, 40 * mega, None, 600);
+        let found = why(&large_and_slow, &many);
+        assert_eq!(
+            found,
+            [
+                "its size in MiB is 400.0, where 102.0 is usual; its duration in seconds is 600.0, where 61.0 is usual"
+            ]
+        );
+        assert!(why(&large_and_slow, &many[1..]).is_empty(), "too few to know what is usual");
+        assert!(why(&measured(400 * mega, 40 * mega, None, 61), &many).is_empty(), "one way only");
+        assert!(
+            why(&measured(103 * mega, 10 * mega, None, 6_000), &many).is_empty(),
+            "one way only"
+        );
+        assert!(why(&measured(130 * mega, 12 * mega, None, 140), &many).is_empty(), "it grows");
+        // What is long ago is not usual any more.
+        let grown = |n: u64| made((400 + n) * mega, 40 * mega, None, 600);
+        let later: Vec<BackupSummary> = (0..30).map(grown).chain(many).collect();
+        assert!(why(&large_and_slow, &later).is_empty());
     }
 }

@@ -46,6 +46,25 @@ fn a_backup_that_is_implausibly_small_against_the_last_good_one_is_suspect() {
 }
 
 #[test]
+fn rows_that_are_gone_and_data_that_were_encrypted_where_they_lie_are_suspect() {
+    let shop = Shop::open();
+    shop.sql("create table notes as select g as id, repeat('a note ', 15) as text from generate_series(1, 30000) g");
+    let good = shop.site.backup();
+    // As many rows, which hardly compress.
+    let noise = "(select string_agg(md5(random()::text || n.id), '') from generate_series(1, 4))";
+    shop.sql(&format!("update notes n set text = left({noise}, 105)"));
+    let why = shop.site.json(3, &["backup", "shop"])["backup"]["suspect"].to_string();
+    assert!(why.contains("encrypted or overwritten") && why.contains(&good), "{why}");
+    // Fewer rows, in as many bytes.
+    shop.sql("delete from notes where id > 4000");
+    shop.sql("update notes set text = repeat('a longer note ', 70)");
+    shop.sql("delete from orders where id > 4000");
+    let why = shop.site.json(3, &["backup", "shop"])["backup"]["suspect"].to_string();
+    assert!(why.contains("% of the rows of") && why.contains(&good), "{why}");
+    assert_eq!(shop.site.status()["newest_good"]["backup"], good.as_str());
+}
+
+#[test]
 fn nothing_but_suspect_backups_is_no_backup_at_all() {
     let shop = Shop::open();
     shop.sql("truncate orders");

@@ -223,7 +223,10 @@ mod tests {
     }
 
     fn dump(day: i64, system_id: Option<u64>) -> BackupSummary {
-        BackupSummary { kind: BackupKind::Logical(Dumped { system_id }), ..backup(day, 0) }
+        BackupSummary {
+            kind: BackupKind::Logical(Dumped { system_id, rows: None }),
+            ..backup(day, 0)
+        }
     }
 
     #[test]

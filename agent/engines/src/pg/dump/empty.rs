@@ -4,16 +4,21 @@ use drctl_model::{Content, StreamFacts, total};
 
 /// Why dumps that hold nothing are not to be trusted.
 pub(in crate::pg) fn why(streams: &[StreamFacts]) -> Option<String> {
-    let databases = streams.iter().filter_map(|stream| match &stream.content {
-        Content::Database(database) => Some(database),
+    match rows(streams) {
+        None => Some("it holds no database".to_owned()),
+        Some(0) => Some("no table in it holds a row".to_owned()),
+        Some(_) => None,
+    }
+}
+
+/// The rows of all tables of all databases; nothing where there is no database.
+pub(in crate::pg) fn rows(streams: &[StreamFacts]) -> Option<u64> {
+    let rows = streams.iter().filter_map(|stream| match &stream.content {
+        Content::Database(database) => Some(database.rows()),
         Content::Globals | Content::Tablespace(_) | Content::Listing | Content::Archive => None,
     });
-    let rows: Vec<u64> = databases.map(|database| database.rows()).collect();
-    match (rows.is_empty(), total(rows)) {
-        (true, _) => Some("it holds no database".to_owned()),
-        (false, 0) => Some("no table in it holds a row".to_owned()),
-        _ => None,
-    }
+    let rows: Vec<u64> = rows.collect();
+    (!rows.is_empty()).then(|| total(rows))
 }
 
 #[cfg(test)]

@@ -309,7 +309,8 @@ impl BackupSource for PgDumpSource {
         let system_id = self.cluster.map_err(|why| notes.push(why)).ok();
         suspect.extend(lost);
         suspect.extend(empty::why(streams));
-        let (engine, kind) = (Engine::PgDump, BackupKind::Logical(Dumped { system_id }));
+        let dumped = Dumped { system_id, rows: empty::rows(streams) };
+        let (engine, kind) = (Engine::PgDump, BackupKind::Logical(dumped));
         Ok(Finished { engine, kind, versions, suspect, notes, brought: None })
     }
 
