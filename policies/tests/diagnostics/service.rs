@@ -89,7 +89,7 @@ fn what_is_left_to_the_databases() {
         (
             "",
             "[throttle.day]\nrequests_per_second = 5\nwindow = { from = \"08:00\" }",
-            "drctl.toml:14:1: missing key `until`: When it closes; earlier than `from`: on the next day.",
+            "drctl.toml:14:10: missing key `until`: When it closes; earlier than `from`: on the next day.",
         ),
         (
             "",

@@ -262,9 +262,12 @@ fn rules_dashboard_and_page_name_the_metrics_that_there_are() {
         .collect();
     let _ = agent.stop().ended(0);
     // A dump has neither log nor drill: figures::tests has a source with both.
-    there.extend(
-        ["drctl_recoverable_gaps", "drctl_drill_last_pass_timestamp_seconds"].map(str::to_owned),
-    );
+    let of_others = [
+        "drctl_recoverable_gaps",
+        "drctl_drill_last_pass_timestamp_seconds",
+        "drctl_source_unproven",
+    ];
+    there.extend(of_others.map(str::to_owned));
     let page = metrics_of(&std::fs::read_to_string(root("docs/metrics.md")).unwrap());
     assert_eq!(page, there, "docs/metrics.md, and what a scrape has");
     for name in ["prometheus/drctl.rules.yml", "grafana/drctl.json"] {

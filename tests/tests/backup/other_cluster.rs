@@ -95,7 +95,7 @@ fn where_the_cluster_may_not_be_asked_for_it_is_said_and_never_guessed() {
     let answer = shop.site.json(0, &["backup", "shop"]);
     assert!(answer["notes"].to_string().contains("GRANT EXECUTE ON FUNCTION"), "{answer}");
     let kind = &answer["backup"]["kind"];
-    assert_eq!(kind, &serde_json::json!({ "type": "logical" }), "{answer}");
+    assert_eq!(kind, &serde_json::json!({ "type": "logical", "rows": "20000" }), "{answer}");
     assert!(shop.site.told("cluster_changed").is_empty());
     let shown = shop.site.drctl(&["show", &id_of(&answer)]).ended(0).out;
     assert!(shown.contains("not known"), "{shown}");

@@ -51,7 +51,8 @@ fn rows_that_are_gone_and_data_that_were_encrypted_where_they_lie_are_suspect() 
     shop.sql("create table notes as select g as id, repeat('a note ', 15) as text from generate_series(1, 30000) g");
     let good = shop.site.backup();
     // As many rows, which hardly compress.
-    let noise = "(select string_agg(md5(random()::text || n.id), '') from generate_series(1, 4))";
+    let noise =
+        "(select string_agg(md5(random()::text || n.id || s), '') from generate_series(1, 4) s)";
     shop.sql(&format!("update notes n set text = left({noise}, 105)"));
     let why = shop.site.json(3, &["backup", "shop"])["backup"]["suspect"].to_string();
     assert!(why.contains("encrypted or overwritten") && why.contains(&good), "{why}");

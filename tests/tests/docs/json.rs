@@ -342,7 +342,7 @@ fn forget(site: &Site) {
 
 /// A manifest in another's place: signed, and not the one that the catalog knows.
 fn replace(site: &Site, server: &Postgres, see: &mut impl FnMut(i32, &[&str]) -> Value) {
-    server.psql("shop", "INSERT INTO orders VALUES (1)");
+    server.psql("shop", "INSERT INTO orders SELECT generate_series(1, 20000)");
     let _ = site.drctl(&["catalog", "rebuild"]);
     let id = site.backup();
     resign(site, &id, |manifest| manifest.host = "elsewhere".to_owned());

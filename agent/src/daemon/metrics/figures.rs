@@ -361,4 +361,18 @@ mod tests {
         assert_eq!(value(&all, "drctl_rpo_seconds"), Some(0.0));
         assert_eq!(value(&all, "drctl_recoverable_gaps"), None);
     }
+
+    #[test]
+    fn only_what_drills_can_prove_is_unproven() {
+        let unproven = |has_drills, drilled| {
+            let source = Source { has_drills, drilled, ..Source::default() };
+            value(
+                &of_backups(&Sources { of: vec![source], unprotected: 0 }),
+                "drctl_source_unproven",
+            )
+        };
+        assert_eq!(unproven(true, None), Some(1.0));
+        assert_eq!(unproven(true, Some(Timestamp::UNIX_EPOCH)), Some(0.0));
+        assert_eq!(unproven(false, None), None, "a dump");
+    }
 }
