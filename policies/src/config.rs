@@ -10,7 +10,7 @@ use toml::de::DeTable;
 
 use crate::agent::{self, AgentSettings};
 use crate::bech32::is_age_recipient;
-use crate::diagnostic::{Diagnostic, Report, SourceFile, did_you_mean, show};
+use crate::diagnostic::{Diagnostic, Report, SourceFile, show};
 use crate::discover::{self, DiscoverSettings};
 use crate::hooks::{self, Hook};
 use crate::keys::{MAIN, POLICY};
@@ -354,7 +354,7 @@ fn read_sources(reader: &Reader<'_>, policies: &Policies) -> BTreeMap<SourceId, 
     for (name, (span, at)) in reader.named("sources") {
         let id = read_id(name, &span, reader.report);
         let draft = source::read(&at);
-        let policy = draft.policy.as_ref().and_then(|text| find_policy(text, policies, reader));
+        let policy = draft.policy.as_ref().and_then(|text| policy::find(text, policies, reader));
         if let (Some(id), Some(policy)) = (id, policy)
             && let Some(source) = draft.finish(policy)
         {
@@ -387,17 +387,5 @@ fn read_id(name: &str, span: &Range<usize>, report: &Report<'_>) -> Option<Sourc
     let near: String = name.chars().take(63).map(letter).collect();
     let near = near.trim_matches('-').parse::<SourceId>().ok();
     report.push(span, error.to_string(), near.map(|near| format!("name it `{near}`")));
-    None
-}
-
-/// The policy of that name. A file that is there and wrong has been reported already.
-fn find_policy(text: &Text<'_>, policies: &Policies, reader: &Reader<'_>) -> Option<Policy> {
-    if let Some(policy) = policies.get(text.value) {
-        return policy.clone();
-    }
-    let name = show(text.value);
-    let advice = did_you_mean(text.value, policies.keys().map(String::as_str))
-        .unwrap_or_else(|| format!("write a file {name}.toml in the directory of the policies"));
-    reader.report.advise(&text.span, format!("there is no policy `{name}`"), advice);
     None
 }

@@ -1,11 +1,12 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use serde::{Serialize, Serializer};
 
-use crate::diagnostic::{Report, show};
+use crate::diagnostic::{Report, did_you_mean, show};
 use crate::policy_checks;
-use crate::reader::Reader;
+use crate::reader::{Reader, Text};
 use crate::schedule::{Schedule, time_zone};
 use crate::timing::{self, PrunePolicy, Timing, VerifyPolicy};
 use crate::units::{as_optional_seconds, as_seconds};
@@ -208,4 +209,20 @@ pub(crate) fn check_name(name: &str, report: &Report<'_>) -> bool {
         );
     }
     good
+}
+
+/// The policy of that name. A file that is there and wrong has been reported already.
+pub(crate) fn find(
+    text: &Text<'_>,
+    policies: &BTreeMap<String, Option<Policy>>,
+    reader: &Reader<'_>,
+) -> Option<Policy> {
+    if let Some(policy) = policies.get(text.value) {
+        return policy.clone();
+    }
+    let name = show(text.value);
+    let advice = did_you_mean(text.value, policies.keys().map(String::as_str))
+        .unwrap_or_else(|| format!("write a file {name}.toml in the directory of the policies"));
+    reader.report.advise(&text.span, format!("there is no policy `{name}`"), advice);
+    None
 }

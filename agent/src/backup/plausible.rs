@@ -144,8 +144,10 @@ fn compressed(now: &Measured, before: &Measured) -> Option<String> {
 
 /// Whether it differs from what is usual in two ways at once.
 fn unusual(now: &Measured, alike: &[&BackupSummary]) -> Option<String> {
-    let usual: Vec<Measured> =
-        alike.iter().take(*SAMPLES.end()).map(|backup| Measured::of(backup)).collect();
+    // Whoever accepted one said that it is as usual from then on.
+    let since = alike.iter().position(|backup| backup.accepted.is_some());
+    let since = since.map_or(alike.len(), |at| at + 1).min(*SAMPLES.end());
+    let usual: Vec<Measured> = alike.iter().take(since).map(|one| Measured::of(one)).collect();
     let feature = |name: &str, of: fn(&Measured) -> Option<f64>, least: (f64, f64)| {
         let all: Vec<f64> = usual.iter().filter_map(of).collect();
         let (now, median, scale) = (of(now)?, median(&all)?, deviation(&all)?);
@@ -153,12 +155,17 @@ fn unusual(now: &Measured, alike: &[&BackupSummary]) -> Option<String> {
         let far = all.len() >= *SAMPLES.start() && (now - median).abs() > DEVIATIONS * scale;
         far.then(|| format!("its {name} is {now:.1}, where {median:.1} is usual"))
     };
+    let slowness: fn(&Measured) -> Option<f64> = |one| {
+        let megabytes = one.plain / float(SMALL_BYTES);
+        (megabytes >= 1.0).then(|| one.seconds * 1_000.0 / megabytes)
+    };
     let megabytes = |one: &Measured| Some(one.plain / float(SMALL_BYTES));
     // Sizes that never differ would make anything unusual: so much is usual always.
     let found: Vec<String> = [
         feature("size in MiB", megabytes, (0.05, 1.0)),
         feature("compression", Measured::ratio, (0.03, 0.0)),
-        feature("duration in seconds", |one| Some(one.seconds), (0.2, 10.0)),
+        // More takes longer: that would be no second thing.
+        feature("time for a MiB in ms", slowness, (0.2, 0.0)),
     ]
     .into_iter()
     .flatten()
@@ -309,21 +316,29 @@ mod tests {
             made((100 + n % 5) * mega, 10 * mega, None, 60 + i64::try_from(n % 3).unwrap())
         };
         let many: Vec<BackupSummary> = (0..8).map(usual).collect();
-        let large_and_slow = measured(400 * mega, 40 * mega, None, 600);
+        let large_and_slow = measured(400 * mega, 40 * mega, None, 2_000);
         let found = why(&large_and_slow, &many);
         assert_eq!(
             found,
             [
-                "its size in MiB is 400.0, where 102.0 is usual; its duration in seconds is 600.0, where 61.0 is usual"
+                "its size in MiB is 400.0, where 102.0 is usual; its time for a MiB in ms is 5000.0, where 600.0 is usual"
             ]
         );
         assert!(why(&large_and_slow, &many[1..]).is_empty(), "too few to know what is usual");
-        assert!(why(&measured(400 * mega, 40 * mega, None, 61), &many).is_empty(), "one way only");
+        assert!(why(&measured(400 * mega, 40 * mega, None, 240), &many).is_empty(), "more came");
         assert!(
             why(&measured(103 * mega, 10 * mega, None, 6_000), &many).is_empty(),
             "one way only"
         );
         assert!(why(&measured(130 * mega, 12 * mega, None, 140), &many).is_empty(), "it grows");
+        // What somebody accepted is usual from then on.
+        let accepted = BackupSummary {
+            suspect: vec!["unusual".into()],
+            accepted: Some(Timestamp::UNIX_EPOCH),
+            ..made(400 * mega, 40 * mega, None, 2_000)
+        };
+        let since: Vec<BackupSummary> = std::iter::once(accepted).chain(many.clone()).collect();
+        assert!(why(&large_and_slow, &since).is_empty());
         // What is long ago is not usual any more.
         let grown = |n: u64| made((400 + n) * mega, 40 * mega, None, 600);
         let later: Vec<BackupSummary> = (0..30).map(grown).chain(many).collect();

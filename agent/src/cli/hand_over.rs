@@ -1,9 +1,10 @@
 //! `wal push` by the running agent: before anything heavy is begun, and only if it says that it has stored
-//! the file. In every other case `wal push` does it itself.
+//! the file, or why nobody can store it. In every other case `wal push` does it itself.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use drctl_model::shown;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -71,6 +72,14 @@ async fn stopped() -> anyhow::Error {
     AgentError::Interrupted.into()
 }
 
+/// Whether it failed for what holds for whoever stores the file: what it is, what lies in its place, a bucket
+/// that does not take it. Keys and whatever else the agent may lack are its own.
+fn is_of_the_file(failed: &Value) -> bool {
+    [Exit::Verification, Exit::Usage, Exit::Storage]
+        .iter()
+        .any(|exit| failed["exit"] == exit.code())
+}
+
 /// Tells what the agent answered; nothing where that is no answer.
 fn told(screen: Screen, path: &Path, answer: &Value) -> Option<Result<Exit>> {
     let words = |value: &Value| -> Vec<String> {
@@ -78,6 +87,11 @@ fn told(screen: Screen, path: &Path, answer: &Value) -> Option<Result<Exit>> {
         all.filter_map(Value::as_str).map(str::to_owned).collect()
     };
     let failed = &answer["failed"];
+    if failed.is_object() && !is_of_the_file(failed) {
+        let what = words(&failed["messages"]).join(": ");
+        tracing::info!("the agent could not store it: {}", shown(&what, 500));
+        return None;
+    }
     if failed.is_object() {
         let exit = Exit::TABLE.iter().map(|(exit, ..)| *exit);
         let exit = exit.filter(|exit| *exit != Exit::Success);

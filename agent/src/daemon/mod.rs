@@ -135,19 +135,10 @@ pub async fn run(setup: Setup, stop: &Stop, mut reload: Receiver<()>) -> Result<
     }
 }
 
-/// Gives way to other processes by so much; its children do the same.
-fn give_way(nice: i32) {
-    if nice > 0
-        && let Err(error) = rustix::process::nice(nice)
-    {
-        tracing::warn!("the agent does not give way to other processes: {error}");
-    }
-}
-
 impl Agent {
     async fn begin(setup: Setup) -> Result<Self> {
         let single = Single::become_it(&setup)?;
-        give_way(setup.config.agent.nice);
+        throttle::give_way(setup.config.agent.nice);
         setup.private_directory(&setup.config.paths.runtime_dir)?;
         let (tell, told) = mpsc::unbounded_channel();
         let (ask, asked) = mpsc::channel(16);

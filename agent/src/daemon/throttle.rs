@@ -25,6 +25,15 @@ const EVERY: Duration = Duration::from_secs(5);
 /// How often a server is asked how far its replicas are behind.
 const ASKED_EVERY: Duration = Duration::from_secs(10);
 
+/// Gives way to other processes by so much; its children do the same.
+pub(super) fn give_way(nice: i32) {
+    if nice > 0
+        && let Err(error) = rustix::process::nice(nice)
+    {
+        tracing::warn!("the agent does not give way to other processes: {error}");
+    }
+}
+
 /// What is in force.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct InForce {
@@ -180,10 +189,19 @@ impl GivesWay {
         work: impl AsyncFnOnce(&Setup) -> T,
     ) -> T {
         let of_source = Arc::new(Pace::new(Bounds::default()));
+        let mut replicas = Replicas {
+            in_force: self.in_force.clone(),
+            pace: Arc::clone(&of_source),
+            begun: Instant::now(),
+            pause: Pause::default(),
+            unseen: false,
+        };
+        // Nothing is moved before it is known whether it may be.
+        replicas.turn(setup, source).await;
         let setup = self.setup(setup).at_pace(Arc::clone(&of_source));
         let done = tokio::select! {
             done = work(&setup) => done,
-            never = self.follow_replicas(&setup, source, &of_source) => match never {},
+            never = replicas.follow(&setup, source) => match never {},
         };
         let waited_ms = of_source.waited().as_millis();
         if waited_ms > 0 {
@@ -191,30 +209,51 @@ impl GivesWay {
         }
         done
     }
+}
 
-    /// Pauses a source's work while its replicas are too far behind.
-    async fn follow_replicas(&self, setup: &Setup, source: &str, pace: &Pace) -> Infallible {
-        let (mut in_force, begun) = (self.in_force.clone(), Instant::now());
-        let (mut pause, mut was, mut unseen) = (Pause::default(), false, false);
+/// Pauses a source's work while its replicas are too far behind.
+struct Replicas {
+    in_force: Receiver<InForce>,
+    pace: Arc<Pace>,
+    begun: Instant,
+    pause: Pause,
+    /// Whether it was told that nobody can see them.
+    unseen: bool,
+}
+
+impl Replicas {
+    async fn follow(&mut self, setup: &Setup, source: &str) -> Infallible {
         loop {
-            let limit = in_force.borrow_and_update().limits.pause_above_replica_lag;
-            let lag = match limit {
-                Some(_) => replica_lag(setup, source, &mut unseen).await,
-                None => None,
-            };
-            let seconds = |time: Duration| time.as_secs_f64();
-            let paused = pause.turn(begun.elapsed(), lag.map(seconds), limit.map(seconds));
-            if paused != was {
-                let (goes, lag) = (if paused { "pauses" } else { "goes on" }, lag.map(seconds));
-                tracing::info!(source, lag, "the backup {goes}: its replicas are behind");
+            let is_limited = self.limit().is_some();
+            let every = if is_limited { ASKED_EVERY } else { Duration::MAX };
+            if let Ok(Err(_)) = timeout(every, self.in_force.changed()).await {
+                // The agent stops: nothing gives way any more.
+                self.pace.set(Bounds::default());
+                return std::future::pending().await;
             }
-            was = paused;
-            pace.set(Bounds { paused, ..Bounds::default() });
-            let every = if limit.is_some() { ASKED_EVERY } else { Duration::MAX };
-            if let Ok(Err(_)) = timeout(every, in_force.changed()).await {
-                std::future::pending::<()>().await;
-            }
+            self.turn(setup, source).await;
         }
+    }
+
+    fn limit(&mut self) -> Option<Duration> {
+        self.in_force.borrow_and_update().limits.pause_above_replica_lag
+    }
+
+    /// Asks once, and pauses or lets go on.
+    async fn turn(&mut self, setup: &Setup, source: &str) {
+        let limit = self.limit();
+        let lag = match limit {
+            Some(_) => replica_lag(setup, source, &mut self.unseen).await,
+            None => None,
+        };
+        let seconds = |time: Duration| time.as_secs_f64();
+        let (now, was) = (self.begun.elapsed(), self.pace.bounds().paused);
+        let paused = self.pause.turn(now, lag.map(seconds), limit.map(seconds));
+        if paused != was {
+            let (goes, lag) = (if paused { "pauses" } else { "goes on" }, lag.map(seconds));
+            tracing::info!(source, lag, "the backup {goes}: its replicas are behind");
+        }
+        self.pace.set(Bounds { paused, ..Bounds::default() });
     }
 }
 

@@ -140,6 +140,9 @@ async fn verify(setup: &Setup, key: &JobKey, meter: &Meter, stop: &Stop) -> Resu
         return Ok(Made::Whole);
     };
     let bytes = found.read_bytes();
+    for what in found.strangers().iter().take(10) {
+        tracing::warn!(source, "verify: {}", shown(what, 500));
+    }
     if let Some((code, why)) = found.amiss(&key.source) {
         let _ = Span::current().record("code", code.as_str());
         tracing::error!(source, bytes, "verify: {why} ({code})");

@@ -7,8 +7,8 @@ use drctl_policies::Source;
 use crate::audit::{Act, Logged};
 use crate::backup::{BackedUp, Order, RequestedKind};
 use crate::host::{Meter, Setup, Stop};
-use crate::jobs::hooked;
 use crate::jobs::open_job::OpenJob;
+use crate::jobs::{Came, hooked};
 use crate::repository::cache;
 use crate::repository::findings::{Findings, suspect};
 
@@ -38,7 +38,11 @@ pub async fn backup(
     let logged = Logged::begin(setup, Act::new("backup").of(id.as_str()));
     let job = OpenJob::begin(setup, id).await;
     let work = Box::pin(attempt(setup, (&job, source), requested, meter, stop));
-    let made = |done: &BackedUp| Some(done.summary.backup.to_string());
+    let made = |done: &BackedUp| Came {
+        backup: Some(done.summary.backup.to_string()),
+        suspect: !done.summary.is_good(),
+        stopped: false,
+    };
     let done = hooked((setup, JobKind::Backup, id), stop, work, made).await;
     logged.end(&done, |done, act| act.put("backup", done.summary.backup.as_str()));
     match &done {

@@ -24,8 +24,8 @@ struct Hooks<'a> {
     run: RunId,
 }
 
-/// Does a job's work, with what the operator has run before and after it; `tell` names the backup that was
-/// made.
+/// Does a job's work, with what the operator has run before and after it; `tell` says what came of
+/// it.
 ///
 /// # Errors
 /// Those of the work; [`AgentError::Hook`] where it was not begun because a hook failed,
@@ -34,21 +34,25 @@ pub(crate) async fn hooked<T>(
     (setup, kind, source): (&Setup, JobKind, &SourceId),
     stop: &Stop,
     work: impl Future<Output = Result<T>>,
-    tell: impl Fn(&T) -> Option<String>,
+    tell: impl Fn(&T) -> Came,
 ) -> Result<T> {
     let hooks = Hooks { setup, kind, source, stop, run: RunId(rand::random()) };
     let done = match hooks.before().await {
         Ok(()) => work.await,
         Err(error) => Err(error),
     };
+    let came = done.as_ref().ok().map(tell);
     let (moment, outcome) = match &done {
-        Ok(_) => (Moment::Success, "succeeded"),
+        Ok(_) => came.as_ref().map_or((Moment::Success, "succeeded"), Came::outcome),
         Err(error) if is_stopped(error) => (Moment::Failure, "stopped"),
         Err(_) => (Moment::Failure, "failed"),
     };
     let mut known = vec![("DRCTL_OUTCOME".into(), outcome.to_owned())];
     match &done {
-        Ok(done) => known.extend(tell(done).map(|backup| ("DRCTL_BACKUP".into(), backup))),
+        Ok(_) => {
+            let backup = came.and_then(|came| came.backup);
+            known.extend(backup.map(|backup| ("DRCTL_BACKUP".into(), backup)));
+        }
         Err(error) => known.push(("DRCTL_CODE".into(), Failure::of(error).code.to_owned())),
     }
     for moment in [moment, Moment::After] {
@@ -63,6 +67,27 @@ pub(crate) async fn hooked<T>(
         }
     }
     done
+}
+
+/// What came of work that did not fail.
+#[derive(Default)]
+pub(crate) struct Came {
+    /// The backup that was made.
+    pub(crate) backup: Option<String>,
+    /// Whether it does not count as good.
+    pub(crate) suspect: bool,
+    /// Whether it was stopped before all was done.
+    pub(crate) stopped: bool,
+}
+
+impl Came {
+    fn outcome(&self) -> (Moment, &'static str) {
+        match self {
+            Came { stopped: true, .. } => (Moment::Failure, "stopped"),
+            Came { suspect: true, .. } => (Moment::Failure, "suspect"),
+            Came { .. } => (Moment::Success, "succeeded"),
+        }
+    }
 }
 
 fn is_stopped(error: &anyhow::Error) -> bool {
@@ -88,6 +113,9 @@ impl<'a> Hooks<'a> {
 
     async fn before(&self) -> Result<()> {
         for (name, hook) in self.at(Moment::Before) {
+            if self.stop.is_requested() {
+                return Err(AgentError::Interrupted.into());
+            }
             match self.run(name, hook, Moment::Before, Vec::new()).await {
                 Ok(()) => {}
                 Err(error) if is_stopped(&error) => return Err(error),

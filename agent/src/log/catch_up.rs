@@ -20,9 +20,15 @@ pub(crate) struct CatchUp {
 }
 
 impl CatchUp {
-    /// Waits until a piece may go, of so many bytes, whose first commit was at that time.
-    pub(crate) async fn ready(&self, bytes: usize, first: Option<Timestamp>, now: Timestamp) {
-        let patience = self.patience(first, now);
+    /// Waits until a piece may go, of so many bytes, whose first commit was at that time; since `waiting`
+    /// some log was on its way.
+    pub(crate) async fn ready(
+        &self,
+        bytes: usize,
+        (first, now): (Option<Timestamp>, Timestamp),
+        waiting: Duration,
+    ) {
+        let patience = self.patience((first, now), waiting);
         if !patience.is_zero() {
             // What may wait no longer goes.
             let _ = timeout(patience, self.pace.ready()).await;
@@ -30,9 +36,15 @@ impl CatchUp {
         self.pace.moved(bytes as u64);
     }
 
-    fn patience(&self, first: Option<Timestamp>, now: Timestamp) -> Duration {
+    /// A piece without a commit tells no time: then it is as old as what has been on its way all along. While
+    /// that was never nothing, the server has log that is older still.
+    fn patience(
+        &self,
+        (first, now): (Option<Timestamp>, Timestamp),
+        waiting: Duration,
+    ) -> Duration {
         let age = first.map_or(SignedDuration::ZERO, |first| now.duration_since(first));
-        let age = Duration::try_from(age).unwrap_or_default();
+        let age = Duration::try_from(age).unwrap_or_default().max(waiting);
         self.age.saturating_sub(age).min(MOST)
     }
 }
@@ -48,14 +60,19 @@ mod tests {
         let pace = Arc::new(Pace::new(Bounds { paused: true, ..Bounds::default() }));
         let catch_up = CatchUp { pace, age: Duration::from_secs(120) };
         let at = |second| Timestamp::from_second(second).unwrap();
-        let patience = |first: Option<i64>| catch_up.patience(first.map(at), at(1_000)).as_secs();
-        assert_eq!(patience(None), 30, "nobody knows how old it is: written just now");
+        let after = |first: Option<i64>, waiting| {
+            catch_up.patience((first.map(at), at(1_000)), Duration::from_secs(waiting)).as_secs()
+        };
+        let patience = |first| after(first, 0);
+        assert_eq!(patience(None), 30, "nothing else was on its way");
+        assert_eq!(after(None, 100), 20, "it tells no time, and some log is on its way for 100 s");
+        assert_eq!((after(None, 120), after(Some(1_000), 120)), (0, 0));
         assert_eq!(patience(Some(1_000)), 30);
         assert_eq!(patience(Some(890)), 10, "it is 110 seconds old");
         assert_eq!(patience(Some(880)), 0, "half of what may be lost");
         assert_eq!(patience(Some(0)), 0);
         assert_eq!(patience(Some(2_000)), 30, "the server's clock is ahead");
         // It goes, though all else pauses.
-        catch_up.ready(1, Some(at(0)), at(1_000)).await;
+        catch_up.ready(1, (Some(at(0)), at(1_000)), Duration::ZERO).await;
     }
 }

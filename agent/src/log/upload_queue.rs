@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::{CatchUp, LogEngine, LogStore};
 
@@ -45,6 +46,8 @@ pub(crate) struct UploadQueue<'a, E: LogEngine> {
     unit: u64,
     /// What it gives way to; nothing where somebody waits for each piece.
     catch_up: Option<CatchUp>,
+    /// Since when some piece was on its way all along.
+    busy: Instant,
     under_way: FuturesOrdered<Sent<'a, E::At>>,
     chores: VecDeque<Chore<E::At>>,
     chore: Option<BoxFuture<'a, ()>>,
@@ -53,7 +56,15 @@ pub(crate) struct UploadQueue<'a, E: LogEngine> {
 impl<'a, E: LogEngine> UploadQueue<'a, E> {
     pub(crate) fn new(log_store: &'a LogStore, unit: u64, catch_up: Option<CatchUp>) -> Self {
         let (under_way, chores) = (FuturesOrdered::new(), VecDeque::new());
-        UploadQueue { log_store, unit, catch_up, under_way, chores, chore: None }
+        UploadQueue {
+            log_store,
+            unit,
+            catch_up,
+            busy: Instant::now(),
+            under_way,
+            chores,
+            chore: None,
+        }
     }
 
     /// Where they go.
@@ -73,13 +84,17 @@ impl<'a, E: LogEngine> UploadQueue<'a, E> {
 
     /// Sends a piece off.
     pub(crate) fn send(&mut self, cut: Cut<E::At>) {
-        let (log_store, catch_up) = (self.log_store, self.catch_up.clone());
+        if self.len() == 0 {
+            self.busy = Instant::now();
+        }
+        let (log_store, catch_up, busy) = (self.log_store, self.catch_up.clone(), self.busy);
         let Cut { place, end, bytes, holds } = cut;
         self.under_way.push_back(
             async move {
                 if let Some(catch_up) = catch_up {
                     let first = holds.commits.map(|(first, _)| first);
-                    catch_up.ready(bytes.len(), first, log_store.now()).await;
+                    let times = (first, log_store.now());
+                    catch_up.ready(bytes.len(), times, busy.elapsed()).await;
                 }
                 log_store.keep(place.clone(), bytes, holds).await?;
                 Ok((end, place))

@@ -19,8 +19,12 @@ use crate::repository::memory::CONTRADICTS;
 use crate::repository::{Repository, drills};
 use crate::transfer::download::is_wrong_key;
 
-/// So many of the longest pieces further on no piece is ours, if none of those between is there.
+/// So many of the longest pieces, or of the usual segments, further on no piece is ours, if none of those
+/// between is there.
 const FAR: u64 = 500;
+
+/// As long as a whole unit of log is, where nobody set another size.
+const USUAL: u64 = 16 << 20;
 
 /// What was found out about a source's log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -240,7 +244,7 @@ fn is_needless(good: &[Range], (start, end): Range) -> bool {
         }
     }
     let last = good.iter().map(|(_, until)| until.0).max();
-    let far = last.map(|last| last.saturating_add(longest.saturating_mul(FAR)));
+    let far = last.map(|last| last.saturating_add(longest.max(USUAL).saturating_mul(FAR)));
     reached >= end || far.is_some_and(|far| start.0 >= far)
 }
 

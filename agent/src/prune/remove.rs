@@ -9,7 +9,7 @@ use super::plan::PrunePlan;
 use crate::audit::{Act, Logged};
 use crate::host::locks::SourceLock;
 use crate::host::{AgentError, Setup, Stop};
-use crate::jobs::{hooked, run};
+use crate::jobs::{Came, hooked, run};
 
 /// Removes what no policy keeps of a source, if `meant` takes the plan for what somebody wants: nothing where
 /// it says false.
@@ -48,7 +48,8 @@ pub async fn remove(
         let text = || "it was stopped before all was removed".to_owned();
         done.stopped.then(|| ("interrupted".to_owned(), text()))
     };
-    let removing = hooked((setup, JobKind::Prune, source), stop, Box::pin(removing), |_| None);
+    let came = |(_, done): &(PrunePlan, Pruned)| Came { stopped: done.stopped, ..Came::default() };
+    let removing = hooked((setup, JobKind::Prune, source), stop, Box::pin(removing), came);
     run(setup, (JobKind::Prune, vec![source.clone()]), Box::pin(removing), amiss)
         .await
         .with_context(|| format!("remove what no policy keeps of {source}"))

@@ -17,7 +17,9 @@ const GRACE: SignedDuration = SignedDuration::from_hours(1);
 /// # Errors
 /// The catalog's.
 pub(super) async fn note(setup: &Setup, catalog: &Catalog, all: &mut [SourceStatus]) -> Result<()> {
-    let (now, configured) = (setup.clock.now(), setup.configured_since());
+    let now = setup.clock.now();
+    // A file that is dated in the future keeps nobody silent.
+    let configured = setup.configured_since().min(now);
     for status in all {
         let source = setup.config.sources.get(&status.source).filter(|source| source.enabled);
         let way = source.and_then(|source| source.engine.log()).map(|log| log.way);

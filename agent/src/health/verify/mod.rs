@@ -272,6 +272,11 @@ impl FoundOut {
         total(rows.chain(self.logs.iter().map(|(_, found)| found.log.read_bytes)))
     }
 
+    /// What lies there and is none of ours, in words.
+    pub(crate) fn strangers(&self) -> &[String] {
+        &self.beside.strangers
+    }
+
     /// What is on record of it for one source: how much is amiss, and what comes first. What is no
     /// single source's is every one's.
     pub(crate) fn amiss(&self, source: &SourceId) -> Amiss {

@@ -20,7 +20,6 @@ use crate::repository::documents::Doubtful;
 use crate::repository::faults::is_unsigned;
 use crate::repository::{Notebook, Repository, horizon};
 
-const NO_VERSION: &str = "no trusted key signed any version of it";
 const FUTURE: &str = "it is dated in the future";
 const NO_DATA: &str = "no data of a backup lies with it, and no backup names it";
 const NEEDLESS: &str = "no WAL can be missing there";
@@ -29,8 +28,6 @@ const NO_BASE: &str = "no base backup is of that cluster";
 
 /// What tells the two apart.
 pub(super) struct Strangers {
-    /// Whether the bucket keeps what was there first.
-    versions: bool,
     /// What this host remembers, where it does.
     catalog: Option<Catalog>,
     /// The keys of all that it has read, and of the manifests that signed documents name.
@@ -52,7 +49,6 @@ impl Strangers {
         };
         let sources = repository.sources().await?;
         let mut found = Strangers {
-            versions: repository.bucket.keeps_versions().await.is_some(),
             catalog: setup.log_cache(repository).await,
             known: BTreeSet::new(),
             whole: sources.iter().filter(|id| is_whole(id)).cloned().collect(),
@@ -70,6 +66,8 @@ impl Strangers {
                 clusters.insert(at.system_id, at.segment_size);
             }
         }
+        // What is gone was there once.
+        found.known.extend(catalog.lost(None).await?.into_iter().map(|lost| lost.key));
         for source in sources {
             let named = catalog.named(&source).await?.into_iter();
             let named = named.map(|one| layout::manifest(&source, &one.named.backup).to_string());
@@ -110,9 +108,7 @@ impl Strangers {
         if !is_unsigned(error) || self.known.contains(&key) || is_named {
             return Ok(None);
         }
-        let why = if self.versions {
-            NO_VERSION
-        } else if *id > BackupId::new(horizon(self.now), u64::MAX) {
+        let why = if *id > BackupId::new(horizon(self.now), u64::MAX) {
             FUTURE
         } else if self.whole.contains(source) && !has_data(repository, source, id).await? {
             NO_DATA
@@ -126,13 +122,7 @@ impl Strangers {
     pub(super) fn document(&self, key: &str, text: &str) -> Option<String> {
         let drill = layout::drill_at(&Key::from(key)).map(|(_, id)| id);
         let is_future = drill.is_some_and(|id| id > DrillId::new(horizon(self.now), u64::MAX));
-        let why = match (self.versions, is_future) {
-            _ if self.known.contains(key) => return None,
-            (true, _) => NO_VERSION,
-            (false, true) => FUTURE,
-            (false, false) => return None,
-        };
-        Some(strange(text, why))
+        (is_future && !self.known.contains(key)).then(|| strange(text, FUTURE))
     }
 
     /// Takes out of what is refused what is a stranger's.
@@ -186,9 +176,7 @@ impl Strangers {
         let size = cluster.and_then(|cluster| clusters?.get(&cluster).copied());
         // A host that knows no base backup at all cannot tell.
         let no_base = clusters.is_some() && size.is_none();
-        let why = if self.versions {
-            NO_VERSION
-        } else if one.needless {
+        let why = if one.needless {
             NEEDLESS
         } else if size.is_some_and(|size| crosses(size, &place.part)) {
             IMPOSSIBLE
@@ -215,9 +203,10 @@ impl Strangers {
         let trust = trust_digest(&repository.trust);
         let known = cached_log(catalog, source, system_id, trust).await?;
         let range = (Lsn(start.0), Lsn(end.0));
+        // Also what it has learnt while other keys were believed.
         Ok(known
             .get(&timeline)
-            .is_some_and(|log| log.entries.binary_search_by_key(&range, LogEntry::range).is_ok()))
+            .is_some_and(|log| log.known().iter().any(|entry| LogEntry::range(entry) == range)))
     }
 }
 

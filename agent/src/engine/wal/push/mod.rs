@@ -248,20 +248,8 @@ impl<'a> Push<'a> {
             () = stop.requested() => return Err(AgentError::Interrupted.into()),
         };
         crash_point("push-stored");
-        if let Some((size, before)) = size {
-            // The file is safe: what is only told must not hold the server.
-            let settling = async {
-                match before {
-                    Before::There => log_store.settle_block(&place, size).await,
-                    Before::Unknown => log_store.settle(&place, size).await,
-                }
-            };
-            tokio::select! {
-                done = timeout(SETTLES_WITHIN, settling) => if done.is_err() {
-                    tracing::warn!("whether WAL is missing is not known: the store is slow");
-                },
-                () = stop.requested() => {}
-            }
+        if let Some(of) = size {
+            settle(&log_store, &place, of, stop).await;
         }
         let done = match kept {
             Kept::Created => Pushed::Stored,
@@ -275,6 +263,27 @@ impl<'a> Push<'a> {
         };
         log_store.findings.keep().await;
         Ok((done, ahead))
+    }
+}
+
+/// Looks whether WAL is missing before a file that is safe: what is only told must not hold the server.
+async fn settle(
+    log_store: &LogStore,
+    place: &LogPlace,
+    (size, before): (WalSegmentSize, Before),
+    stop: &Stop,
+) {
+    let settling = async {
+        match before {
+            Before::There => log_store.settle_block(place, size).await,
+            Before::Unknown => log_store.settle(place, size).await,
+        }
+    };
+    tokio::select! {
+        done = timeout(SETTLES_WITHIN, settling) => if done.is_err() {
+            tracing::warn!("whether WAL is missing is not known: the store is slow");
+        },
+        () = stop.requested() => {}
     }
 }
 

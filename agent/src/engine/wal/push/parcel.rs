@@ -75,12 +75,13 @@ impl Parcel {
         {
             let _ = gathered.add(&before);
         }
-        if name.ends_with(".history") {
-            gathered.control(&files);
-        }
         let segments: Vec<String> =
             followers.into_iter().take_while(|name| gathered.add(name)).collect();
         gathered.histories(std::iter::once(name).chain(segments.iter().map(String::as_str)));
+        // Whoever stores a history asks whose cluster it is of.
+        if gathered.all.iter().any(|(name, _)| name.ends_with(".history")) {
+            gathered.control(&files);
+        }
         if let Some(waiting) = &mut waiting {
             waiting.segments = segments;
         }
