@@ -44,9 +44,8 @@ pub(crate) async fn tell(repository: &Repository, mut deleted: Vec<Key>) -> Resu
 /// Whether any state of an object counted, or only a newer drctl can tell.
 async fn counted(repository: &Repository, key: &Key) -> Result<bool> {
     match read(repository, key).await {
-        // Nothing is left that could tell.
-        Err(error) if is_newer(&error) || is_missing(&error) => Ok(true),
-        Err(error) if is_bad_manifest(&error) => Ok(false),
+        Err(error) if is_newer(&error) => Ok(true),
+        Err(error) if is_bad_manifest(&error) || is_missing(&error) => Ok(false),
         read => read,
     }
 }

@@ -127,7 +127,7 @@ fn rubbish_among_the_log_is_a_strangers_where_no_log_can_be_missing() {
     let next = key(&shop, 0, MIB);
     let (folder, _) = next.rsplit_once('/').unwrap();
     let within = format!("{folder}/{start:016x}-{:016x}.log", start + MIB / 2);
-    let far = key(&shop, 600, MIB);
+    let far = key(&shop, 9_000, MIB);
     let other = format!("s/shop/l/000000000000002a-00000001/{:016x}-{MIB:016x}.log", 0);
     let strange = [within, far, other].map(|key| (put(&key), key));
     let verified = shop.drctl(&["verify", "shop", "--data"]).ended(3).json();
