@@ -18,9 +18,10 @@ use super::waiting::{Waiting, is_segment};
 use crate::engine::wal::files::{CONTROL, Files, Handed};
 use crate::engine::wal::preceding::file_before;
 
-/// The most files of a parcel: the one, those that wait behind it, the one before, and histories. The kernel
+/// The most files of a parcel: the one, those that wait behind it, the one before, the cluster's identity, and
+/// histories. The kernel
 /// passes no more than 253 at once.
-pub(crate) const MOST_HANDED: usize = MOST_FILES + 2 + MOST_HISTORIES;
+pub(crate) const MOST_HANDED: usize = MOST_FILES + 3 + MOST_HISTORIES;
 
 /// The most histories among them.
 const MOST_HISTORIES: usize = 16;
@@ -75,13 +76,13 @@ impl Parcel {
         {
             let _ = gathered.add(&before);
         }
+        if kept {
+            // Whoever stores a history, also one beside a segment, asks whose cluster it is of.
+            gathered.control(&files);
+        }
         let segments: Vec<String> =
             followers.into_iter().take_while(|name| gathered.add(name)).collect();
         gathered.histories(std::iter::once(name).chain(segments.iter().map(String::as_str)));
-        // Whoever stores a history asks whose cluster it is of.
-        if gathered.all.iter().any(|(name, _)| name.ends_with(".history")) {
-            gathered.control(&files);
-        }
         if let Some(waiting) = &mut waiting {
             waiting.segments = segments;
         }
@@ -245,7 +246,10 @@ mod tests {
         std::fs::write(pg_wal.join("00000002.history"), "1\t0/1000\tx\n").unwrap();
         let (label, files) = Parcel::gather(&pg_wal.join(segment(6))).unwrap();
         let history = "00000002.history".to_owned();
-        assert_eq!(label.names, [segment(6), segment(5), segment(7), segment(8), history]);
+        let control = CONTROL.to_owned();
+        let expected =
+            [segment(6), segment(5), control.clone(), segment(7), segment(8), history.clone()];
+        assert_eq!(label.names, expected);
         assert_eq!(label.marked, [segment(6), segment(5), segment(7), segment(8)]);
         let waiting = label.waiting.clone().unwrap();
         assert_eq!((waiting.segments.len(), waiting.files), (2, 3));
@@ -258,6 +262,6 @@ mod tests {
         );
         // While a history waits nothing is stored before it.
         let (label, _) = Parcel::gather(&pg_wal.join(segment(6))).unwrap();
-        assert_eq!(label.names, [segment(6), segment(5), "00000002.history".to_owned()]);
+        assert_eq!(label.names, [segment(6), segment(5), control, history]);
     }
 }
