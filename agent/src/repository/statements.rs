@@ -60,7 +60,7 @@ pub struct Statements {
 /// Reads all statements of a source.
 ///
 /// # Errors
-/// [`StoreError`] of a bucket that cannot be read; one that is no good is told, and is no error.
+/// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read; one that is no good is told, and is no error.
 pub async fn statements(repository: &Repository, source: &SourceId) -> Result<Statements> {
     let mut listed = BTreeSet::new();
     let each = |state: State| {
