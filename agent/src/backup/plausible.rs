@@ -72,15 +72,16 @@ pub(crate) fn implausible(
     now: &Measured,
     newest_first: &[BackupSummary],
 ) -> Vec<String> {
-    let before = like(kind, newest_first);
+    let alike = alike(kind, newest_first);
+    let before = newest(alike.iter().copied());
     let beside = |judge: fn(&Measured, &Measured) -> Option<String>| {
-        let why = judge(now, &Measured::of(before?))?;
-        Some(format!("{why} {}, the newest good one", before?.backup))
+        let before = before?;
+        Some(beside(&judge(now, &Measured::of(before))?, before))
     };
     let mut why: Vec<String> =
         [less as fn(&_, &_) -> _, fewer_rows, compressed].into_iter().filter_map(beside).collect();
     if why.is_empty() {
-        why.extend(unusual(now, &alike(kind, newest_first)));
+        why.extend(unusual(now, &alike));
     }
     why
 }
@@ -95,21 +96,16 @@ fn alike<'a>(kind: &BackupKind, newest_first: &'a [BackupSummary]) -> Vec<&'a Ba
     newest_first.iter().filter(alike).collect()
 }
 
-/// The newest of them.
-#[must_use]
-pub(crate) fn like<'a>(
-    kind: &BackupKind,
-    newest_first: &'a [BackupSummary],
-) -> Option<&'a BackupSummary> {
-    newest(alike(kind, newest_first).into_iter())
-}
-
 /// Whether a backup has far fewer bytes than the newest good one of its like.
 #[must_use]
 pub(crate) fn shrunk(plain: u64, newest: Option<&BackupSummary>) -> Option<String> {
     let before = newest?;
-    let why = fewer_bytes(float(plain), float(before.plain_bytes))?;
-    Some(format!("{why} {}, the newest good one", before.backup))
+    Some(beside(&fewer_bytes(float(plain), float(before.plain_bytes))?, before))
+}
+
+/// What is amiss beside another backup, in words.
+fn beside(why: &str, before: &BackupSummary) -> String {
+    format!("{why} {}, the newest good one", before.backup)
 }
 
 fn fewer_bytes(now: f64, before: f64) -> Option<String> {
@@ -243,7 +239,9 @@ mod tests {
             at("20260301T000000Z-0000000000000001", &full, false),
             at("20260201T000000Z-0000000000000000", &BackupKind::Logical(Dumped::default()), false),
         ];
-        let found = |kind: &BackupKind| like(kind, &all).map(|backup| backup.backup.to_string());
+        let found = |kind: &BackupKind| {
+            newest(alike(kind, &all).into_iter()).map(|backup| backup.backup.to_string())
+        };
         assert_eq!(found(&full).unwrap(), "20260301T000000Z-0000000000000001");
         assert_eq!(
             found(&BackupKind::Logical(Dumped::default())).unwrap(),

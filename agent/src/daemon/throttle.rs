@@ -118,15 +118,16 @@ impl Turns {
             requests_per_second: limits.requests_per_second,
             paused: pauses.is_some(),
         });
-        let (was, now) = (self.in_force.borrow().pauses.clone(), pauses.clone());
-        match (was, &now) {
-            (None, Some(why)) => tracing::info!("what gives way pauses: {why}"),
-            (Some(_), None) => tracing::info!("what gives way goes on"),
-            _ => {}
-        }
-        self.in_force.send_if_modified(|there| {
-            let new = InForce { limits, pauses };
-            std::mem::replace(there, new.clone()) != new
+        let now = InForce { limits, pauses };
+        self.in_force.send_if_modified(|was| {
+            match (&was.pauses, &now.pauses) {
+                (None, Some(why)) => tracing::info!("what gives way pauses: {why}"),
+                (Some(_), None) => tracing::info!("what gives way goes on"),
+                _ => {}
+            }
+            let changed = *was != now;
+            *was = now;
+            changed
         });
     }
 

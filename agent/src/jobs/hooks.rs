@@ -41,20 +41,16 @@ pub(crate) async fn hooked<T>(
         Ok(()) => work.await,
         Err(error) => Err(error),
     };
-    let came = done.as_ref().ok().map(tell);
-    let (moment, outcome) = match &done {
-        Ok(_) => came.as_ref().map_or((Moment::Success, "succeeded"), Came::outcome),
-        Err(error) if is_stopped(error) => (Moment::Failure, "stopped"),
-        Err(_) => (Moment::Failure, "failed"),
+    let ((moment, outcome), more) = match done.as_ref().map(tell) {
+        Ok(came) => (came.outcome(), came.backup.map(|backup| ("DRCTL_BACKUP".into(), backup))),
+        Err(error) => {
+            let outcome = if is_stopped(error) { "stopped" } else { "failed" };
+            let code = Failure::of(error).code.to_owned();
+            ((Moment::Failure, outcome), Some(("DRCTL_CODE".into(), code)))
+        }
     };
     let mut known = vec![("DRCTL_OUTCOME".into(), outcome.to_owned())];
-    match &done {
-        Ok(_) => {
-            let backup = came.and_then(|came| came.backup);
-            known.extend(backup.map(|backup| ("DRCTL_BACKUP".into(), backup)));
-        }
-        Err(error) => known.push(("DRCTL_CODE".into(), Failure::of(error).code.to_owned())),
-    }
+    known.extend(more);
     for moment in [moment, Moment::After] {
         for (name, hook) in hooks.at(moment) {
             if let Err(error) = hooks.run(name, hook, moment, known.clone()).await {

@@ -1,7 +1,6 @@
 //! What is asked of the agent, and what it does, is on record, and shipped.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
 
 use drctl_tests::agent::Agent;
 use drctl_tests::hostile::as_nobody;
@@ -20,11 +19,7 @@ fn entries(shop: &Shop) -> Vec<Value> {
 fn what_is_asked_and_what_is_refused_is_on_record_and_shipped() {
     let shop = Shop::open(NEVER);
     let agent = Agent::start(&shop.site);
-    let socket = shop.site.path("run/agent.sock");
-    fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
-    for folder in [shop.site.path("."), shop.site.path("run")] {
-        fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
-    }
+    let socket = shop.socket_for_all();
     let ask = "my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die $!; \
         print $s qq({\"version\":1,\"do\":\"cancel\",\"source\":\"shop\",\"kind\":\"backup\"}\\n); print <$s>";
     let mut perl = as_nobody("/usr/bin/perl");

@@ -1,5 +1,7 @@
 //! A shop that an agent looks after.
 
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use drctl_tests::agent::Agent;
@@ -43,6 +45,17 @@ impl Shop {
         let _ = self.site.json(0, &["run", "shop"]);
         tools.await_pause();
         agent
+    }
+
+    /// Lets every account come to the agent's socket, and gives its path: what is tried is whether the agent
+    /// itself refuses.
+    pub(crate) fn socket_for_all(&self) -> PathBuf {
+        let socket = self.site.path("run/agent.sock");
+        set_permissions(&socket, Permissions::from_mode(0o666)).expect("open the socket");
+        for folder in [self.site.path("."), self.site.path("run")] {
+            set_permissions(folder, Permissions::from_mode(0o755)).expect("open its folder");
+        }
+        socket
     }
 
     /// The one policy's file.

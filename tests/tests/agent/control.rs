@@ -119,10 +119,7 @@ fn another_account_is_not_heard() {
     let agent = Agent::start(&shop.site);
     let socket = shop.site.path("run/agent.sock");
     assert_eq!(fs::metadata(&socket).unwrap().mode() & 0o777, 0o600);
-    fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
-    for folder in [shop.site.path("."), shop.site.path("run")] {
-        fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
-    }
+    let socket = shop.socket_for_all();
     let ask = "my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die $!; \
         print $s qq({\"version\":1,\"do\":\"jobs\"}\\n); print <$s>";
     let mut perl = as_nobody("/usr/bin/perl");
@@ -138,11 +135,7 @@ fn another_account_is_not_heard() {
 fn those_who_say_nothing_keep_root_from_nothing() {
     let shop = Shop::open(NEVER);
     let agent = Agent::start(&shop.site);
-    let socket = shop.site.path("run/agent.sock");
-    fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
-    for folder in [shop.site.path("."), shop.site.path("run")] {
-        fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
-    }
+    let socket = shop.socket_for_all();
     let open = "for (1..900) { push @all, IO::Socket::UNIX->new(Peer => $ARGV[0]) } \
         $| = 1; print qq(open\\n); <STDIN>";
     let mut perl = as_nobody("/usr/bin/perl");
