@@ -26,7 +26,7 @@ pub(crate) static HOOKS: &[Key] = &[
         "on_failure",
         Choice(&["stop", "go-on"]),
         "stop",
-        "`before`: whether the job is not begun where it fails, or all the same.",
+        "If a hook fails that runs `before`: `stop` does not begin the job, `go-on` begins it.",
     ),
 ];
 

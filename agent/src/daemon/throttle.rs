@@ -251,8 +251,11 @@ impl Replicas {
         let (now, was) = (self.begun.elapsed(), self.pace.bounds().paused);
         let paused = self.pause.turn(now, lag.map(seconds), limit.map(seconds));
         if paused != was {
-            let (goes, lag) = (if paused { "pauses" } else { "goes on" }, lag.map(seconds));
-            tracing::info!(source, lag, "the backup {goes}: its replicas are behind");
+            let what = match paused {
+                true => "the backup pauses: a replica is too far behind",
+                false => "the backup goes on",
+            };
+            tracing::info!(source, lag = lag.map(seconds), "{what}");
         }
         self.pace.set(Bounds { paused, ..Bounds::default() });
     }
@@ -268,7 +271,10 @@ async fn replica_lag(setup: &Setup, source: &str, told: &mut bool) -> Option<Dur
         Err(_) => "the server did not answer".to_owned(),
     };
     if !std::mem::replace(told, true) {
-        tracing::warn!(source, "nobody knows how far its replicas are behind: {error}");
+        tracing::warn!(
+            source,
+            "the backup does not pause for replicas, whose lag cannot be read: {error}"
+        );
     }
     None
 }

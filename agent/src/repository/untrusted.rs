@@ -34,7 +34,11 @@ pub(super) fn not_trusted(repository: &Repository, backup: &BackupSummary) -> St
             format!("keys.verifying_keys does not allow for {source}"),
             format!("add {source} to this key's `sources`, `backup` to its `roles`"),
         ),
-        false => ("keys.verifying_keys does not have".to_owned(), "add this key".to_owned()),
+        false => {
+            let what = "find out why the key is not there: if it is a host's of yours, add it; if it \
+                        was taken out because others may have it, leave it out";
+            ("keys.verifying_keys does not have".to_owned(), what.to_owned())
+        }
     };
     format!("{NOT_TRUSTED}: signed by {name}, which {which}. Nothing is lost: {what}")
 }

@@ -223,9 +223,9 @@ async fn has_data(repository: &Repository, source: &SourceId, id: &BackupId) -> 
 
 fn strange(what: &str, why: &str) -> String {
     format!(
-        "{}: {why}, and this host never knew it: a stranger wrote it, and it damages nothing. Find out who \
-         may write into the bucket, and remove it with the bucket's own client; where a host of yours signed \
-         it, add its key to keys.verifying_keys",
+        "{}: {why}, and this host never knew it: no key that is trusted here has signed it, and it damages \
+         nothing. If a host of yours signed it, add its key to keys.verifying_keys. Otherwise find out who \
+         may write into the bucket, and then remove it with the bucket's own client",
         shown(what, TEXT_SHOWN)
     )
 }
