@@ -55,7 +55,7 @@ pub use error::{CatalogError, Cause};
 pub use findings::Standing;
 pub use job_notes::KEPT;
 pub use logs::{CachedLog, LogChange};
-pub use lost::Lost;
+pub use lost::{Loss, Lost, UnknownLoss, Why};
 pub use named::NamedBy;
 pub use newer::Newer;
 pub use notices::{AlertTest, ToldNotice};

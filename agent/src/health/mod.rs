@@ -13,7 +13,7 @@ pub use doctor::doctor;
 pub(crate) use reconcile::note_lost_log;
 pub use reconcile::{Compared, Renewed, check, rebuild};
 pub(crate) use status::concerns;
-pub use status::{Bad, Health, Judged, LogStatus, SourceStatus, status};
+pub use status::{Amiss, Bad, Health, Judged, LogStatus, SourceStatus, status};
 pub(crate) use verify::{
     Beside, FoundOut, Read, Row, Wanted, look, on_record, scrub, standing_words,
 };

@@ -15,7 +15,7 @@ use crate::host::{Setup, crash_point};
 use crate::log::{LogStore, missed_documents, trust_digest};
 use crate::repository::documents::{self, Doubtful, Missed, doubtful_with_drills};
 use crate::repository::inventory::inventory_of_open;
-use crate::repository::losses::{look_for_losses, told_once};
+use crate::repository::losses::{gone, look_for_losses, told_once};
 use crate::repository::named::{missed, note};
 use crate::repository::removed::{Back, back, log_floors, removed};
 use crate::repository::statements::statements;
@@ -171,8 +171,9 @@ impl Compared {
             }
             let said = statements(repository, &source).await?;
             let unsaid = said.gone(&catalog.statements(&source).await?);
-            let missed = missed.into_iter().chain(doubts.missing.iter().cloned()).chain(unsaid);
-            let missed = missed.chain(beside.gone).chain(of_log.gone).collect();
+            let others = doubts.missing.iter().cloned().chain(unsaid);
+            let others = others.chain(beside.gone).chain(of_log.gone).map(gone);
+            let missed = missed.into_iter().chain(others).collect();
             self.lost.extend(told_once(&self.lost, &source, missed, now));
             self.doubtful.extend(doubts);
         }

@@ -32,14 +32,14 @@ use crate::repository::drills::newest_in_doubt;
 use crate::repository::findings::refused;
 use crate::repository::inventory::not_counted;
 use crate::repository::losses::{is_lost, look_for_losses};
-use crate::repository::memory::CONTRADICTS;
+use crate::repository::memory::{CONTRADICTS, is_of_drill};
 use crate::repository::statements::statements;
 use crate::repository::{Memory, Repository, horizon, words};
 use crate::restore::known::{Beside, LogState, log_state};
 
 use dead::{late, within};
 pub use findings::Judged;
-pub use judge::{Bad, Health, LogStatus, SourceStatus};
+pub use judge::{Amiss, Bad, Health, LogStatus, SourceStatus};
 
 /// Where every configured source stands: from the catalog, but for the bucket's marker, and the log
 /// of clusters, which is looked for in the bucket.
@@ -167,7 +167,6 @@ async fn note_losses(
                 let frozen = said.frozen().into_iter();
                 status.frozen = frozen.map(|(text, said)| (text, said.at)).collect();
                 status.said_in_doubt = said.doubts();
-                status.strangers = said.strangers();
                 status.drill_in_doubt = drill;
                 let is_newer = |id: &BackupId| good.as_ref().is_none_or(|good| id > good);
                 let refused = refused.into_iter().map(|(_, id, why)| (id, why));
@@ -318,7 +317,6 @@ async fn one(
         kept: Vec::new(),
         no_log: None,
         said_in_doubt: Vec::new(),
-        strangers: Vec::new(),
         drill_in_doubt: Vec::new(),
         disbelieved: Vec::new(),
         refused: Vec::new(),
@@ -359,6 +357,7 @@ fn told(memory: &Memory, source: &SourceId, anew: Option<Timestamp>) -> Vec<Bad>
     let mut found = memory.all_bad(source);
     let is_lie = |fault: &Fault| fault.code == CONTRADICTS;
     let lie = |(at, fault): (Timestamp, &Fault)| Bad {
+        amiss: Amiss::Index,
         subject: "log".to_owned(),
         text: format!("a check at {at:.0} found that {}", shown(&fault.message, 400)),
         at,
@@ -381,6 +380,7 @@ fn told(memory: &Memory, source: &SourceId, anew: Option<Timestamp>) -> Vec<Bad>
         Subject::Stanza => format!("what pgBackRest keeps: {}", words(found)),
     };
     let bad = |(subject, found): (&Subject, &Verification)| Bad {
+        amiss: if is_of_drill(found) { Amiss::Drill } else { Amiss::Data },
         subject: subject.to_string(),
         text: text((subject, found)),
         at: found.at,

@@ -14,7 +14,7 @@ use drctl_store::{
 use super::LogStore;
 use super::log_store::trust_digest;
 use crate::repository::first::first_of;
-use crate::repository::memory::{CONTRADICTS, INDEX};
+use crate::repository::memory::CONTRADICTS;
 use crate::repository::{Memory, Repository};
 
 /// What indexes tell, in few bytes for each piece.
@@ -58,7 +58,7 @@ impl Indexed {
             let key = layout::log_index(&log_store.source, place);
             let signer = log_store.repository.trust.name(signer);
             let text = format!(
-                "{INDEX}: {key}: for {pieces} piece(s) it contradicts their signed heads; {signer} \
+                "an index contradicts the signed heads: {key}: for {pieces} piece(s) it contradicts their signed heads; {signer} \
                  has signed it"
             );
             (CONTRADICTS.to_owned(), text)

@@ -100,6 +100,8 @@ fn covers(spans: &[Range], (from, until): Range) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use drctl_catalog::Loss;
+
     use super::super::tests::{Counter, Tape, reel};
     use super::*;
 
@@ -135,6 +137,7 @@ mod tests {
         assert_eq!(above(7, &rest), [(4, 8)], "a piece goes as a whole");
         assert_eq!(above(4, &[]), [(4, 12)]);
         let kept = |from: u64, until: u64| Lost {
+            loss: Loss::Gone,
             source: source.clone(),
             key: format!("{}/{from:016x}-{until:016x}", layout::lineage(&source, &of)),
             why: String::new(),

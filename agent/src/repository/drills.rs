@@ -15,8 +15,11 @@ use super::memory::NEWER;
 use super::named::Names;
 use super::{Repository, horizon};
 
-/// How it is told that what a drill has left cannot be believed.
-pub(crate) const EVIDENCE: &str = "the evidence of the drill";
+/// The code of what a drill has left and cannot be believed.
+pub(crate) const IN_DOUBT: &str = "drill_in_doubt";
+
+/// How that is told.
+const EVIDENCE: &str = "the evidence of the drill";
 
 /// So many drills of a source count at most, the newest.
 const MOST: usize = 1000;
@@ -62,7 +65,7 @@ pub async fn drills(
     let (mut drills, not) = newest(repository, source, (MOST, READ)).await?;
     drills.reverse();
     let told = not.errors.iter().take(TOLD).map(|(id, error)| {
-        let code = if is_newer(error) { NEWER } else { "malformed" };
+        let code = if is_newer(error) { NEWER } else { IN_DOUBT };
         let drill = Some(id.clone());
         let unsigned = is_unsigned(error).then(|| id.clone()).into_iter().collect();
         Refused { code, text: format!("{EVIDENCE} {id}: {error:#}"), drill, unsigned }
@@ -74,14 +77,14 @@ pub async fn drills(
         let rest = &not.errors[TOLD..];
         let all = rest.iter().all(|(_, error)| is_unsigned(error));
         let unsigned = rest.iter().filter(|_| all).map(|(id, _)| id.clone()).collect();
-        refused.push(Refused { code: "malformed", text, drill: None, unsigned });
+        refused.push(Refused { code: IN_DOUBT, text, drill: None, unsigned });
     }
     if not.unread > 0 {
         let text = format!(
             "{EVIDENCE} of {} older objects was not read: too many newer ones are none; remove these",
             not.unread
         );
-        refused.push(Refused { code: "malformed", text, drill: None, unsigned: Vec::new() });
+        refused.push(Refused { code: IN_DOUBT, text, drill: None, unsigned: Vec::new() });
     }
     Ok(drills)
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use drctl_catalog::{Catalog, CatalogError, Lost, Standing};
+use drctl_catalog::{Catalog, CatalogError, Loss, Lost, Standing};
 use drctl_model::{BackupSummary, Checked, Clock, Finding, FindingCode, Level, SourceId, shown};
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -224,7 +224,7 @@ fn word(code: FindingCode) -> &'static str {
 
 fn in_words(Standing { finding, first, .. }: Standing) -> Lost {
     let key = format!("{}: {}", word(finding.code), finding.subject);
-    Lost { key, source: finding.source, why: finding.text, at: first }
+    Lost { key, source: finding.source, loss: Loss::Gone, why: finding.text, at: first }
 }
 
 /// Code and subject of one that was told [in words](forgettable); nothing of an object's key.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
-use drctl_catalog::{Catalog, CatalogError, Lost};
+use drctl_catalog::{Catalog, CatalogError, Loss, Lost, Why};
 use drctl_model::{
     BackupId, BackupSummary, Digest, MOST_NAMED, SourceId, chain, newest, shown, total,
 };
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::count_and_size::Seen;
 use super::faults::is_bad_manifest;
-use super::named::{Names, REPLACED, by_manifest, keep, missed, missed_after};
+use super::named::{Names, by_manifest, keep, missed, missed_after};
 use super::removed::removed;
 use super::statements::statements;
 use super::untrusted::{is_as_it_was, not_trusted};
@@ -57,13 +57,14 @@ pub(crate) async fn look_for_losses(
         lost.entry(key).or_insert(why);
     }
     let said = catalog.statements(source).await?;
-    lost.extend(missed_statements(repository, writable.as_ref(), source, &said).await?);
+    let unsaid = missed_statements(repository, writable.as_ref(), source, &said).await?;
+    lost.extend(unsaid.into_iter().map(gone));
     let signed = documents::missed(repository, (catalog, writable.as_ref()), source).await?;
-    lost.extend(signed.gone);
+    lost.extend(signed.gone.into_iter().map(gone));
     let mut kept = catalog.lost(Some(source)).await?;
     let key = |id: &BackupId| layout::manifest(source, id).to_string();
-    let gone: BTreeSet<String> = removed.iter().map(key).collect();
-    kept.retain(|one| !gone.contains(&one.key));
+    let on_purpose: BTreeSet<String> = removed.iter().map(key).collect();
+    kept.retain(|one| !on_purpose.contains(&one.key));
     let mut asked = asked(catalog, source, &known).await?;
     asked.extend(said.keys().map(|n| layout::statement(source, *n).to_string()));
     asked.extend(signed.known);
@@ -211,7 +212,7 @@ async fn named_and_gone(
         }
     }
     let missed = missed_after(repository, catalog, source, (names, Some(chosen)), &[]).await?;
-    let backup = |(key, why): (String, String)| Some((key.split('/').nth(3)?.parse().ok()?, why));
+    let backup = |(key, why): (String, Why)| Some((key.split('/').nth(3)?.parse().ok()?, why.text));
     Ok(missed.into_iter().filter_map(backup).collect())
 }
 
@@ -244,19 +245,27 @@ pub(crate) async fn told(
     }
     let at = setup.clock.now();
     let missed = missed(repository, None, source, names, there).await?;
-    let lost = |(key, why)| Lost { source: source.clone(), key, why, at };
-    Ok(missed.into_iter().map(lost).collect())
+    Ok(missed.into_iter().map(|one| lost(source, one, at)).collect())
 }
 
 /// Those of what is missing that are not among what is `told` to be gone.
 pub(crate) fn told_once(
     told: &[Lost],
     source: &SourceId,
-    missing: Vec<(String, String)>,
+    missing: Vec<(String, Why)>,
     at: Timestamp,
 ) -> Vec<Lost> {
     let new = missing.into_iter().filter(|(key, _)| told.iter().all(|one| one.key != *key));
-    new.map(|(key, why)| Lost { source: source.clone(), key, why, at }).collect()
+    new.map(|one| lost(source, one, at)).collect()
+}
+
+fn lost(source: &SourceId, (key, Why { loss, text }): (String, Why), at: Timestamp) -> Lost {
+    Lost { source: source.clone(), key, loss, why: text, at }
+}
+
+/// The same of a document of which nothing but a text is known: it is gone.
+pub(crate) fn gone((key, why): (String, String)) -> (String, Why) {
+    (key, why.into())
 }
 
 /// What a listing shows to be gone, by the manifests' keys.
@@ -264,7 +273,7 @@ async fn listed_losses(
     repository: &Repository,
     source: &SourceId,
     known: &[BackupSummary],
-) -> Result<BTreeMap<String, String>> {
+) -> Result<BTreeMap<String, Why>> {
     let objects = |backup: &BackupSummary| backup.objects.map_or(0, |(objects, _)| objects);
     let bucket = &repository.bucket;
     let mut seen = Seen::default();
@@ -296,7 +305,7 @@ async fn listed_losses(
             None
         };
         let key = || layout::manifest(source, &backup.backup).to_string();
-        lost.extend(why.map(|why| (key(), why)));
+        lost.extend(why.map(|why| gone((key(), why))));
     }
     Ok(lost)
 }
@@ -306,7 +315,7 @@ async fn listed_losses(
 async fn read_manifests(
     repository: &Repository,
     known: &[BackupSummary],
-    lost: &mut BTreeMap<String, String>,
+    lost: &mut BTreeMap<String, Why>,
     names: &mut Names,
 ) -> Result<()> {
     let key = |backup: &BackupSummary| layout::manifest(&backup.source, &backup.backup).to_string();
@@ -338,7 +347,7 @@ pub(crate) fn is_of(lost: &Lost, backup: &BackupSummary) -> bool {
 /// Whether a backup is among what is gone. One that is there, if not as it was, is as good as it says
 /// itself.
 pub(crate) fn is_lost(lost: &[Lost], backup: &BackupSummary) -> bool {
-    lost.iter().any(|one| is_of(one, backup) && !one.why.ends_with(REPLACED))
+    lost.iter().any(|one| is_of(one, backup) && one.loss != Loss::Replaced)
 }
 
 /// The newest good backup and what it is based on.
@@ -349,19 +358,19 @@ fn newest_chain(known: &[BackupSummary]) -> Vec<&BackupSummary> {
 }
 
 /// The manifest of a backup that the catalog knows, or what is wrong with it.
-async fn read(repository: &Repository, backup: &BackupSummary) -> Result<Result<Proven, String>> {
+async fn read(repository: &Repository, backup: &BackupSummary) -> Result<Result<Proven, Why>> {
     let BackupSummary { source, backup: id, manifest_sha256, .. } = backup;
     Ok(match repository.manifest(source, id).await {
         Err(error) if is_bad_manifest(&error) => {
             Err(match is_as_it_was(repository, backup).await? {
                 true => not_trusted(repository, backup),
-                false => format!("{error:#}"),
+                false => format!("{error:#}").into(),
             })
         }
         Err(error) => return Err(error),
-        Ok(None) => Err("its manifest is gone".to_owned()),
+        Ok(None) => Err("its manifest is gone".to_owned().into()),
         Ok(Some(Proven { sha256, .. })) if sha256 != *manifest_sha256 => {
-            Err("its manifest was replaced by another one".to_owned())
+            Err("its manifest was replaced by another one".to_owned().into())
         }
         Ok(Some(found)) => Ok(found),
     })
@@ -370,7 +379,7 @@ async fn read(repository: &Repository, backup: &BackupSummary) -> Result<Result<
 fn merged(
     source: &SourceId,
     kept: Vec<Lost>,
-    found: BTreeMap<String, String>,
+    found: BTreeMap<String, Why>,
     back: &[String],
     at: Timestamp,
 ) -> Vec<Lost> {
@@ -381,7 +390,7 @@ fn merged(
         .collect();
     for (key, why) in found {
         let since = all.get(&key).map_or(at, |lost| lost.at);
-        all.insert(key.clone(), Lost { source: source.clone(), key, why, at: since });
+        all.insert(key.clone(), lost(source, (key, why), since));
     }
     all.into_values().collect()
 }

@@ -12,7 +12,7 @@ use drctl_store::{Key, layout};
 use jiff::Timestamp;
 
 use super::Repository;
-use super::drills::EVIDENCE;
+use super::drills::IN_DOUBT;
 use crate::host::{Setup, private};
 
 /// What is shown of what was wrong, in characters.
@@ -23,9 +23,6 @@ const ELSEWHERE: [&str; 4] = ["log_gap", "log_conflict", "log_other_history", CO
 
 /// The code of an index that tells of log what the signed heads of its pieces do not.
 pub(crate) const CONTRADICTS: &str = "index_contradicts";
-
-/// How that is told.
-pub(crate) const INDEX: &str = "an index contradicts the signed heads";
 
 /// Codes of signatures that are not believed: by others they may be.
 const UNBELIEVED: [&str; 2] = ["untrusted", "wrong_signer"];
@@ -122,7 +119,7 @@ impl Memory {
     fn findings(&self, source: &SourceId) -> Vec<Finding> {
         let finding = |(subject, found): (&Subject, &Verification)| {
             let text = words(found);
-            let code = match text.contains(&format!("BAD: {EVIDENCE}")) {
+            let code = match is_of_drill(found) {
                 true => FindingCode::DrillInDoubt,
                 false => FindingCode::Damaged,
             };
@@ -165,24 +162,29 @@ fn places<'a>(source: &SourceId, faults: impl Iterator<Item = &'a Fault>) -> Vec
 /// drill left.
 fn rank(fault: &Fault) -> u8 {
     match fault.code.as_str() {
-        _ if fault.message.starts_with(EVIDENCE) => 3,
         CONTRADICTS => 0,
         NEWER => 2,
+        IN_DOUBT => 3,
         _ => 1,
     }
+}
+
+/// The weightiest of what a look found wrong. What a drill left is the least of what may be wrong; what an
+/// index tells is told by itself.
+fn weightiest(found: &Verification) -> Option<&Fault> {
+    let is_worse = |fault: &&Fault| ![NEWER, CONTRADICTS, IN_DOUBT].contains(&fault.code.as_str());
+    found.problems.iter().find(is_worse).or(found.problems.first())
+}
+
+/// Whether nothing weightier is wrong than what a drill left.
+pub(crate) fn is_of_drill(found: &Verification) -> bool {
+    weightiest(found).is_some_and(|fault| fault.code == IN_DOUBT)
 }
 
 /// What a look found wrong, for people.
 #[must_use]
 pub fn words(found: &Verification) -> String {
-    // What a drill left is the least of what may be wrong; what an index tells is told by itself.
-    let apart = [NEWER, CONTRADICTS];
-    let is_worse = |fault: &&Fault| {
-        !apart.contains(&fault.code.as_str()) && !fault.message.starts_with(EVIDENCE)
-    };
-    let worst = found.problems.iter().find(is_worse);
-    let first = worst.or(found.problems.first());
-    let first = first.map(|fault| fault.message.as_str()).unwrap_or_default();
+    let first = weightiest(found).map(|fault| fault.message.as_str()).unwrap_or_default();
     format!("a check at {:.0} found it BAD: {}", found.at, shown(first, SHOWN))
 }
 
@@ -313,12 +315,12 @@ mod tests {
     fn what_plans_are_led_by_is_kept_however_much_else_is_wrong() {
         let notebook = Notebook { catalog: None, at: Timestamp::UNIX_EPOCH, trust: String::new() };
         let problem = |code: &str, text: &str| (code.to_owned(), text.to_owned());
-        let mut problems = vec![problem("malformed", &format!("{EVIDENCE} x is bad")); 20];
+        let mut problems = vec![problem(IN_DOUBT, "the evidence of the drill x is bad"); 20];
         problems.extend(vec![problem(NEWER, "a newer piece"); 20]);
         problems.extend([problem("segment_damaged", "a piece"), problem(CONTRADICTS, "an index")]);
         let found = notebook.found(Closeness::Plain, &problems);
         let codes: Vec<&str> = found.problems.iter().map(|fault| fault.code.as_str()).collect();
         assert_eq!(codes[..3], [CONTRADICTS, "segment_damaged", NEWER]);
-        assert_eq!((codes[21], codes[22], codes.len()), (NEWER, "malformed", 42));
+        assert_eq!((codes[21], codes[22], codes.len()), (NEWER, IN_DOUBT, 42));
     }
 }

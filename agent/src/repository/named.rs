@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use drctl_catalog::{Catalog, NamedBy};
+use drctl_catalog::{Catalog, Loss, NamedBy, Why};
 use drctl_model::{
     BackupId, BackupSummary, Digest, MOST_NAMED, Manifest, Named, SourceId, to_name,
 };
@@ -15,9 +15,6 @@ use super::drills::named_by_drills;
 use super::faults::is_bad_manifest;
 use super::removed::is_removed;
 use super::{Inventory, MANIFESTS_AT_ONCE, Proven, Repository};
-
-/// What is said of a manifest that is there, and is not the one that was named.
-pub(crate) const REPLACED: &str = "another manifest is in its place";
 
 /// The newest manifests, which are read first: one of them tells of all others.
 const FIRST: usize = 2;
@@ -126,7 +123,7 @@ pub(crate) async fn missed(
     source: &SourceId,
     names: Names,
     there: &[BackupSummary],
-) -> Result<BTreeMap<String, String>> {
+) -> Result<BTreeMap<String, Why>> {
     missed_after(repository, catalog, source, (names, None), there).await
 }
 
@@ -140,7 +137,7 @@ pub(crate) async fn missed_after(
     source: &SourceId,
     (mut names, after): (Names, Option<&BackupId>),
     there: &[BackupSummary],
-) -> Result<BTreeMap<String, String>> {
+) -> Result<BTreeMap<String, Why>> {
     names.extend(named_by_drills(repository, source).await?);
     let noted: Vec<NamedBy> = match catalog {
         Some(catalog) => catalog.named(source).await?,
@@ -157,32 +154,32 @@ pub(crate) async fn missed_after(
     let look = stream::iter(open).map(|(named, by)| async move {
         let why = lacks(repository, source, &named).await?;
         let key = layout::manifest(source, &named.backup).to_string();
-        Ok::<_, anyhow::Error>(why.map(|why| (key, format!("{by} names it: {why}"))))
+        let told = |Why { loss, text }| Why { loss, text: format!("{by} names it: {text}") };
+        Ok::<_, anyhow::Error>(why.map(|why| (key, told(why))))
     });
     let found: Vec<_> = look.buffered(MANIFESTS_AT_ONCE).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
 }
 
 /// Why a manifest is not what was named; nothing where it is, also where it is not believed here.
-async fn lacks(
-    repository: &Repository,
-    source: &SourceId,
-    named: &Named,
-) -> Result<Option<String>> {
+async fn lacks(repository: &Repository, source: &SourceId, named: &Named) -> Result<Option<Why>> {
     match repository.manifest(source, &named.backup).await {
         Ok(Some(found)) if found.sha256 == named.manifest_sha256 => Ok(None),
-        Ok(Some(_)) => Ok(Some(REPLACED.to_owned())),
+        Ok(Some(_)) => {
+            let text = "another manifest is in its place".to_owned();
+            Ok(Some(Why { loss: Loss::Replaced, text }))
+        }
         Ok(None) => {
             let of = (&named.backup, named.manifest_sha256);
             let removed = is_removed(repository, source, of).await?;
-            Ok((!removed).then(|| "it is not in the bucket".to_owned()))
+            Ok((!removed).then(|| "it is not in the bucket".to_owned().into()))
         }
         Err(error) if is_bad_manifest(&error) => {
             let key = layout::manifest(source, &named.backup);
             let bytes = repository.bucket.get(&key, MAX_ENVELOPE_BYTES as u64).await;
             let same = bytes.is_ok_and(|bytes| digest(&bytes) == named.manifest_sha256);
             let other = "another object is in its place, which no trusted key has signed";
-            Ok(if same { None } else { Some(other.to_owned()) })
+            Ok(if same { None } else { Some(other.to_owned().into()) })
         }
         Err(error) => Err(error),
     }

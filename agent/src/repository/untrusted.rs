@@ -1,14 +1,11 @@
 //! Backups that are there as they were, and whose key is not believed here any more: nothing is lost.
 
 use anyhow::Result;
-use drctl_catalog::Lost;
+use drctl_catalog::{Loss, Why};
 use drctl_model::{BackupSummary, shown};
 use drctl_store::{MAX_ENVELOPE_BYTES, StoreError, Stored, digest, layout};
 
 use super::Repository;
-
-/// How it is said that a backup is there, and that the key that signed it is not believed here any more.
-const NOT_TRUSTED: &str = "NOT TRUSTED HERE";
 
 /// Whether the manifest that lies there, whoever may sign it here, is the one that this host read.
 ///
@@ -26,7 +23,7 @@ pub(super) async fn is_as_it_was(repository: &Repository, backup: &BackupSummary
 }
 
 /// Why a backup that is as it was does not count here.
-pub(super) fn not_trusted(repository: &Repository, backup: &BackupSummary) -> String {
+pub(super) fn not_trusted(repository: &Repository, backup: &BackupSummary) -> Why {
     let BackupSummary { source, signer, .. } = backup;
     let name = shown(&repository.trust.name_of(signer), 100);
     let (which, what) = match repository.trust.iter().any(|key| key.keyid() == *signer) {
@@ -40,10 +37,7 @@ pub(super) fn not_trusted(repository: &Repository, backup: &BackupSummary) -> St
             ("keys.verifying_keys does not have".to_owned(), what.to_owned())
         }
     };
-    format!("{NOT_TRUSTED}: signed by {name}, which {which}. Nothing is lost: {what}")
-}
-
-/// Whether what counts as gone is there as it was, and only not trusted here any more.
-pub(crate) fn is_untrusted(lost: &Lost) -> bool {
-    lost.why.starts_with(NOT_TRUSTED)
+    let text =
+        format!("NOT TRUSTED HERE: signed by {name}, which {which}. Nothing is lost: {what}");
+    Why { loss: Loss::Distrusted, text }
 }

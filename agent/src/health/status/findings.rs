@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use super::{Health, SourceStatus};
 use crate::engine::wal::gap_at;
 use crate::repository::findings::{OF_LOG, behind};
-use crate::repository::untrusted::is_untrusted;
 
 /// What every look looks for, whatever it can reach.
 const ALWAYS: [FindingCode; 16] = [
@@ -121,7 +120,7 @@ impl SourceStatus {
 
     /// Backups that are there as they were, whose key is not believed here any more.
     pub(super) fn of_distrust(&self) -> Option<Judged> {
-        let all = || self.vanished.iter().filter(|lost| is_untrusted(lost));
+        let all = || self.vanished.iter().filter(|lost| lost.is_distrusted());
         let first = all().next()?;
         let more = match all().count() {
             1 => String::new(),
@@ -248,14 +247,11 @@ impl SourceStatus {
             let text = format!("nothing of it is removed: {first}{more}");
             Judged::attention(FindingCode::StatementInDoubt, "", text).of_all(&self.said_in_doubt)
         });
-        let strange = self.strangers.first().map(|first| {
-            Judged::attention(FindingCode::StatementInDoubt, "strangers", first.clone())
-        });
         let drill = self.drill_in_doubt.first().map(|first| {
             let text = format!("nothing of it is removed: {first}");
             Judged::attention(FindingCode::DrillInDoubt, "newest", text)
         });
-        frozen.chain(doubt).chain(strange).chain(drill)
+        frozen.chain(doubt).chain(drill)
     }
 
     /// What is missing of the log, or that it is not known.

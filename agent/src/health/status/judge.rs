@@ -11,10 +11,7 @@ use super::findings::Judged;
 use crate::engine::pg::Gone;
 use crate::engine::pg::another_cluster::Change;
 use crate::jobs::LastJob;
-use crate::repository::drills::EVIDENCE;
 use crate::repository::findings::suspect;
-use crate::repository::memory::INDEX;
-use crate::repository::untrusted::is_untrusted;
 use crate::repository::{CLOCKS_APART, Forgotten};
 
 /// Where one source stands.
@@ -90,17 +87,28 @@ pub struct SourceStatus {
     pub kept: Vec<String>,
     /// What is in doubt of what was said of it, each with what to do.
     pub said_in_doubt: Vec<String>,
-    /// What nobody whom we trust has signed of what was said, and what hides nothing.
-    pub strangers: Vec<String>,
     /// What the newest drill speaks against, each in a sentence.
     pub drill_in_doubt: Vec<String>,
     /// What stands of what was found amiss with it before, by whatever came upon it.
     pub met: Vec<Standing>,
 }
 
+/// What kind of thing a look found wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amiss {
+    /// A backup or its log.
+    Data,
+    /// An index that contradicts the log.
+    Index,
+    /// Nothing but what a drill left.
+    Drill,
+}
+
 /// What a look found wrong.
 #[derive(Debug, Clone)]
 pub struct Bad {
+    /// Of what kind that is.
+    pub amiss: Amiss,
     /// With what: a backup, `log`, or `stanza`.
     pub subject: String,
     /// In words.
@@ -229,7 +237,7 @@ impl SourceStatus {
         let newest = self.lost_good.as_ref().or(newest.map(|good| &good.backup));
         let newest = newest.map(|good| layout::manifest(&self.source, good));
         let is_newest = |lost: &&Lost| newest.as_ref().is_some_and(|key| key.as_ref() == lost.key);
-        let gone = || self.vanished.iter().filter(|lost| !is_untrusted(lost));
+        let gone = || self.vanished.iter().filter(|lost| !lost.is_distrusted());
         let worst = gone().find(is_newest);
         let lost = worst.or_else(|| gone().next())?;
         let text = format!(
@@ -306,12 +314,12 @@ impl SourceStatus {
 
     /// What speaks against the newest backup and the log.
     fn doubts(&self) -> impl Iterator<Item = Judged> {
-        let bad = self.bad.iter().map(|Bad { subject, text: what, at }| {
-            if what.contains(INDEX) {
+        let bad = self.bad.iter().map(|Bad { amiss, subject, text: what, at }| {
+            if *amiss == Amiss::Index {
                 return self.contradicted(what).since(*at);
             }
             // What a drill left says nothing of the log or of a backup.
-            if what.contains(&format!("BAD: {EVIDENCE}")) {
+            if *amiss == Amiss::Drill {
                 let text = format!(
                     "{what}: only the evidence of a drill is in doubt, neither WAL nor a backup. \
                      Find out who wrote it, remove it with the bucket's own client, and run `drctl \
@@ -386,6 +394,7 @@ impl SourceStatus {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use drctl_catalog::Loss;
     use drctl_model::{
         BackupKind, Coordinates, Digest, Dumped, Engine, Finding, Increment, JobState, Lsn, Parent,
         Timeline, WalSegmentSize,
@@ -445,7 +454,6 @@ pub(super) mod tests {
             frozen: Vec::new(),
             kept: Vec::new(),
             said_in_doubt: Vec::new(),
-            strangers: Vec::new(),
             drill_in_doubt: Vec::new(),
             disbelieved: Vec::new(),
             newer: Vec::new(),
@@ -481,6 +489,7 @@ pub(super) mod tests {
         let lost = |key: &str| Lost {
             source: "shop".parse().unwrap(),
             key: key.to_owned(),
+            loss: Loss::Gone,
             why: "its manifest is gone".to_owned(),
             at: Timestamp::UNIX_EPOCH,
         };
@@ -618,15 +627,11 @@ pub(super) mod tests {
             running,
             ..status(increment())
         };
-        let bad = |text: &str| {
-            vec![Bad {
-                subject: "log".to_owned(),
-                text: text.to_owned(),
-                at: Timestamp::UNIX_EPOCH,
-            }]
+        let bad = |amiss| {
+            let (subject, text) = ("log".to_owned(), "the WAL: BAD".to_owned());
+            vec![Bad { amiss, subject, text, at: Timestamp::UNIX_EPOCH }]
         };
-        let junk = bad(&format!("the WAL: a look found it BAD: {EVIDENCE} x: no envelope"));
-        let bad = bad("the WAL: BAD");
+        let (bad, junk) = (bad(Amiss::Data), bad(Amiss::Drill));
         let key = "s/shop/b/x/manifest.json".to_owned();
         let alarms = vec![Alarm { key, odd: drctl_store::Odd::Hidden }];
         let cases = [

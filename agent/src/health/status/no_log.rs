@@ -42,16 +42,17 @@ impl SourceStatus {
 
     /// That no log is there.
     pub(super) fn of_no_log(&self) -> Option<Judged> {
+        let source = &self.source;
         let (way, who) = match self.no_log? {
             LogWay::None => return None,
             LogWay::Push => ("push", "see that archive_command runs `drctl wal push`"),
-            LogWay::Stream => ("stream", "see that the agent runs"),
-            LogWay::Synchronous => ("synchronous", "see that the agent runs"),
+            LogWay::Stream => ("stream", "see that the agent runs: `drctl jobs`"),
+            LogWay::Synchronous => ("synchronous", "see that the agent runs: `drctl jobs`"),
         };
         let text = format!(
             "log = \"{way}\" is configured, and no WAL of it is in the bucket: what was committed since a \
-             base backup cannot be recovered. {who} (`drctl doctor` tries it); where there was WAL, find out \
-             who removed it"
+             base backup cannot be recovered. {who}; `drctl doctor {source}` tries whether WAL can be stored. \
+             Where there was WAL, find out who removed it"
         );
         Some(Judged::attention(FindingCode::LogMissing, "", text))
     }

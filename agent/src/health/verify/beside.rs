@@ -11,11 +11,10 @@ use super::strangers::Strangers;
 use crate::host::Setup;
 use crate::repository::accept::{Disbelieved, disbelieved};
 use crate::repository::documents::doubtful;
-use crate::repository::losses::{told, told_once};
+use crate::repository::losses::{gone, told, told_once};
 use crate::repository::named::{Names, by_manifest};
 use crate::repository::removed::{Back, back};
 use crate::repository::strays::strays;
-use crate::repository::untrusted::is_untrusted;
 use crate::repository::{Closed, Proven, Repository};
 
 /// What was found beside single backups and logs.
@@ -115,11 +114,11 @@ impl Beside {
             let (there, names) = self.seen.remove(&source).unwrap_or_default();
             self.lost.extend(told(setup, repository, &source, (&there, names)).await?);
             let mut doubts = doubtful(repository, &source).await?;
-            strangers.judge(&mut doubts);
+            self.strangers.extend(strangers.judge(&mut doubts));
             self.refused.extend(doubts.refused);
             self.newer.extend(doubts.newer);
-            self.strangers.extend(doubts.strangers);
-            let missing = told_once(&self.lost, &source, doubts.missing, setup.clock.now());
+            let missing = doubts.missing.into_iter().map(gone).collect();
+            let missing = told_once(&self.lost, &source, missing, setup.clock.now());
             self.lost.extend(missing);
         }
         self.newer.extend(repository.newer_marker.clone());
@@ -142,7 +141,7 @@ impl Beside {
     /// Whether a backup is there as it was, and not trusted here any more.
     pub(crate) fn distrusts(&self, source: &SourceId, backup: &BackupId) -> bool {
         let key = layout::manifest(source, backup);
-        self.lost.iter().any(|lost| lost.key == key.as_ref() && is_untrusted(lost))
+        self.lost.iter().any(|lost| lost.key == key.as_ref() && lost.is_distrusted())
     }
 
     pub(crate) fn is_bad(&self) -> bool {

@@ -125,13 +125,15 @@ impl Strangers {
         (is_future && !self.known.contains(key)).then(|| strange(text, FUTURE))
     }
 
-    /// Takes out of what is refused what is a stranger's.
-    pub(super) fn judge(&self, doubts: &mut Doubtful) {
+    /// Takes out of what is refused what is a stranger's, and gives that.
+    pub(super) fn judge(&self, doubts: &mut Doubtful) -> Vec<String> {
+        let mut strangers = Vec::new();
         for (key, text) in std::mem::take(&mut doubts.unsigned) {
             let Some(told) = self.document(&key, &text) else { continue };
             doubts.refused.retain(|one| *one != text);
-            doubts.strangers.push(told);
+            strangers.push(told);
         }
+        strangers
     }
 
     /// Takes out of what is wrong with a log what is a stranger's, and gives that.
