@@ -17,7 +17,6 @@ use crate::repository::inventory::not_counted;
 use crate::repository::losses::{is_lost, is_of, look_for_losses};
 use crate::repository::removed::{Back, back};
 use crate::repository::statements::statements;
-use crate::repository::untrusted::is_untrusted;
 
 /// What stands before what would be forgotten.
 const WOULD: &str = "these would not be reported any more, which cannot be undone:";
@@ -34,7 +33,7 @@ pub(super) fn lost_json(lost: &[Lost]) -> serde_json::Value {
 pub(super) fn lost_text(lost: &[Lost]) -> String {
     let line = |one: &Lost| {
         let (key, why) = (shown(&one.key, TEXT_SHOWN), shown(&one.why, TEXT_SHOWN));
-        match is_untrusted(one) {
+        match one.is_distrusted() {
             true => format!("\n{key}: {why}"),
             false => format!("\nLOST: {key}: {why}"),
         }
@@ -57,7 +56,7 @@ pub(super) fn back_json(back: &[Back]) -> serde_json::Value {
 
 /// The same for people, a line each.
 pub(super) fn back_text(back: &[Back]) -> String {
-    let line = |one: &Back| format!("\nREMOVED: {}/{}: {}", one.source, one.backup, one.text());
+    let line = |one: &Back| format!("\nSTILL THERE: {}/{}: {}", one.source, one.backup, one.text());
     back.iter().map(line).collect()
 }
 
@@ -124,7 +123,7 @@ impl Losses {
 
     /// Whether it is only not trusted here any more.
     pub(super) fn distrusts(&self, backup: &BackupSummary) -> bool {
-        self.lost.iter().any(|one| is_of(one, backup) && is_untrusted(one))
+        self.lost.iter().any(|one| is_of(one, backup) && one.is_distrusted())
     }
 
     /// Whether it is gone, so that nothing can be based on it.

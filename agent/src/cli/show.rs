@@ -190,7 +190,7 @@ fn describe(
     if let Some((accepted, by)) = found.accepted.as_ref().zip(known.accepted_by.as_ref()) {
         line("accepted", format!("{} on host {}, signed by {by}", accepted.at, accepted.host));
     }
-    known.back.into_iter().for_each(|back| line("REMOVED", back.text()));
+    known.back.into_iter().for_each(|back| line("STILL THERE", back.text()));
     known.kept.lines().for_each(|(name, why)| line(name, why));
     if let Some(look) = known.look {
         line("verified", bad.map_or_else(|| looked(look, known.now), words));

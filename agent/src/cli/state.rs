@@ -152,7 +152,6 @@ fn compare(screen: Screen, compared: &Compared) -> Result<Exit> {
     object["log_missing_in_catalog"] = json!(compared.log_missing_in_catalog);
     object["bad"] = json!(bad);
     object["doubtful"] = json!(compared.doubtful.refused);
-    object["strangers"] = json!(compared.doubtful.strangers);
     object["doubtful_newer"] = json!(compared.doubtful.newer);
     object["lost"] = lost_json(&compared.lost);
     object["removed"] = back_json(&compared.back);
@@ -254,8 +253,7 @@ fn compared_exit(compared: &Compared, whole: bool) -> Exit {
 fn doubtful_text(doubtful: &Doubtful) -> String {
     let refused = doubtful.refused.iter().map(|why| format!("\nREFUSED: {}", line(why)));
     let newer = doubtful.newer.iter().map(|why| format!("\nNEWER: {}", line(why)));
-    let strange = doubtful.strangers.iter().map(|why| format!("\nSTRANGE: {}", line(why)));
-    refused.chain(newer).chain(strange).collect()
+    refused.chain(newer).collect()
 }
 
 /// Log that is missing, or does not count, and files that are no objects, a line each.

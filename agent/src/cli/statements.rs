@@ -302,12 +302,11 @@ async fn holds(screen: Screen, setup: &Setup, source: Option<&str>) -> Result<Ex
             entry
         };
         let statements: Vec<Value> = said.said.iter().map(one).collect();
-        json!({ "source": source, "doubts": said.doubts(), "strangers": said.strangers(), "statements": statements })
+        json!({ "source": source, "doubts": said.doubts(), "statements": statements })
     };
     let object = json!({ "sources": all.iter().map(entry).collect::<Vec<_>>() });
     screen.answer("drctl.holds/1", object, || text(&all));
-    let is_odd = |said: &Statements| !said.doubts().is_empty() || !said.strangers().is_empty();
-    let in_doubt = all.iter().any(|(_, said)| is_odd(said));
+    let in_doubt = all.iter().any(|(_, said)| !said.doubts().is_empty());
     Ok(if in_doubt { Exit::Degraded } else { Exit::Success })
 }
 
@@ -346,9 +345,6 @@ fn text(all: &[(SourceId, Statements)]) -> String {
     for (source, said) in all {
         for why in said.doubts() {
             let _ = write!(text, "\nFROZEN: {source}: {}", line(&why));
-        }
-        for why in said.strangers() {
-            let _ = write!(text, "\nSTRANGE: {source}: {}", line(&why));
         }
     }
     text

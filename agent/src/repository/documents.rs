@@ -34,8 +34,6 @@ pub struct Doubtful {
     pub newer: Vec<String>,
     /// Keys of what was there, as the others tell, and why that matters.
     pub missing: Vec<(String, String)>,
-    /// What nobody whom we trust has signed, and what hides nothing, each in a sentence.
-    pub strangers: Vec<String>,
     /// Keys of what is there, is not believed and nobody whom we trust has signed, with what is refused.
     pub(crate) unsigned: Vec<(String, String)>,
 }
@@ -46,7 +44,6 @@ impl Doubtful {
         self.refused.extend(other.refused);
         self.newer.extend(other.newer);
         self.missing.extend(other.missing);
-        self.strangers.extend(other.strangers);
         self.unsigned.extend(other.unsigned);
     }
 }
@@ -62,7 +59,6 @@ pub(crate) async fn doubtful(repository: &Repository, source: &SourceId) -> Resu
         refused: said.refused().collect(),
         newer: said.newer().collect(),
         missing: missing.collect(),
-        strangers: said.strangers(),
         unsigned: Vec::new(),
     };
     for (key, error) in removed::disbelieved(repository, source).await? {

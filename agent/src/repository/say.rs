@@ -1,11 +1,13 @@
 //! Something said of a source: that a backup has to stay, that nothing may go, what ends that, and which
 //! statements are left out. Numbered, signed, and written beside the others.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use drctl_catalog::Catalog;
 use drctl_engines::account;
-use drctl_model::{BackupId, Header, SourceId, Stated, Statement, is_reason};
+use drctl_model::{BackupId, Digest, Header, SourceId, Stated, Statement, is_reason};
 use drctl_store::{SigningKey, StoreError, digest, encode_statement, layout};
 
 use super::Repository;
@@ -59,10 +61,11 @@ pub(crate) async fn state(
     let mut wish = wish.clone();
     for _ in 0..TRIES {
         let there = statements(repository, &wish.source).await?;
-        if let Some(statement) = says_so(&there, &mut wish)? {
+        let known = catalog.statements(&wish.source).await?;
+        if let Some(statement) = says_so(&there, &known, &mut wish)? {
             return Ok(Answer { frozen: still_frozen(&there, &statement), statement, new: false });
         }
-        let n = there.next_number(&catalog.statements(&wish.source).await?, &wish.without)?;
+        let n = there.next_number(&known, &wish.without)?;
         let said = said(setup, repository, &wish, n);
         let bytes = encode_statement(&said, &key).context("sign the statement")?;
         let sha256 = digest(&bytes);
@@ -87,14 +90,20 @@ pub(crate) async fn state(
 
 /// The statement that says already what is wished; of numbers that are to be left out only those stay in
 /// the wish that are not yet.
-fn says_so(there: &Statements, wish: &mut Wish) -> Result<Option<Statement>> {
+fn says_so(
+    there: &Statements,
+    known: &BTreeMap<u64, Digest>,
+    wish: &mut Wish,
+) -> Result<Option<Statement>> {
     let usage = |text: String| Err(AgentError::Usage(text).into());
     if !wish.without.is_empty() {
-        if let Some(why) = wish.without.iter().find_map(|n| there.keeps(*n)) {
+        let left_out = there.left_out_by(&wish.without);
+        let is_new = |n: &&u64| !there.in_force.without.contains(*n);
+        let new: Vec<u64> = wish.without.iter().filter(is_new).copied().collect();
+        if let Some(why) = new.iter().find_map(|n| there.keeps(*n, known)) {
             return usage(format!("{why}; nothing was written"));
         }
-        let left_out = there.left_out_by(&wish.without);
-        wish.without.retain(|n| !there.in_force.without.contains(n));
+        wish.without = new;
         return Ok(left_out.filter(|_| wish.without.is_empty()).cloned());
     }
     let stands = there.in_force.about(wish.stated, wish.backup.as_ref());

@@ -53,8 +53,6 @@ pub struct Statements {
     newer: BTreeMap<u64, String>,
     /// Those that are signed, and lie behind more missing ones than are believed.
     astray: BTreeSet<u64>,
-    /// What lies as far behind, and nobody whom we trust has signed: it hides nothing.
-    strangers: BTreeMap<u64, String>,
 }
 
 /// Reads all statements of a source.
@@ -96,10 +94,8 @@ pub async fn statements(repository: &Repository, source: &SourceId) -> Result<St
     said.retain(|one| one.statement.n <= last);
     newer.retain(|n, _| *n <= last);
     let in_force = InForce::of(said.iter().map(|one| &one.statement));
-    let limit = InForce::limit(last, &listed.union(&in_force.without).copied().collect());
-    let strangers = refused.split_off(&(limit + 1));
     let source = source.clone();
-    Ok(Statements { source, said, in_force, listed, refused, newer, astray, strangers })
+    Ok(Statements { source, said, in_force, listed, refused, newer, astray })
 }
 
 /// The statement of a number.
@@ -122,28 +118,11 @@ impl Statements {
         missing.chain(self.refused()).chain(self.newer()).collect()
     }
 
-    /// What lies among them, is not signed by anybody whom we trust and freezes nothing, each in a sentence.
-    #[must_use]
-    pub fn strangers(&self) -> Vec<String> {
-        let told = self.by_reason(&self.strangers).into_iter().map(|(numbers, why)| {
-            let (which, them) = self.objects(&numbers);
-            let (verb, freezes) = if numbers.len() == 1 { ("lies", "it freezes") } else { ("lie", "they freeze") };
-            format!(
-                "what does not count {verb} at {which}, far behind all statements of {} ({why}): {freezes} \
-                 nothing; find out who may write into the bucket, and remove {them} with the bucket's own \
-                 client, or {}",
-                self.source,
-                self.leave_out(them, &list(&numbers))
-            )
-        });
-        told.collect()
-    }
-
-    /// Those of these that are not left out, by what is wrong with them: the first few reasons, and all
+    /// Those that are not believed and not left out, by what is wrong with them: the first few reasons, and all
     /// others together.
-    fn by_reason(&self, of: &BTreeMap<u64, String>) -> Vec<(Vec<u64>, String)> {
+    fn by_reason(&self) -> Vec<(Vec<u64>, String)> {
         let mut found: Vec<(Vec<u64>, String)> = Vec::new();
-        for (n, why) in of.iter().filter(|(n, _)| !self.in_force.without.contains(n)) {
+        for (n, why) in self.refused.iter().filter(|(n, _)| !self.in_force.without.contains(n)) {
             let same = found.iter().position(|(_, known)| known == why);
             match same {
                 Some(at) => found[at].0.push(*n),
@@ -229,12 +208,13 @@ impl Statements {
     }
 
     fn disbelieved(&self) -> impl Iterator<Item = String> {
-        self.by_reason(&self.refused).into_iter().map(|(numbers, why)| {
+        self.by_reason().into_iter().map(|(numbers, why)| {
             let (which, them) = self.objects(&numbers);
             let is = if numbers.len() == 1 { "is" } else { "are" };
             format!(
                 "{which} {is} not believed here ({why}): where a host of yours signed {them}, allow its key \
-                 in keys.verifying_keys; where a stranger did, {}, and what he wrote over must be said again",
+                 in keys.verifying_keys; where a stranger did, find out who may write into the bucket, and {}. Say again \
+                 what has to stay: what was written over may have been a pin, a legal hold or a freeze",
                 self.leave_out(them, &list(&numbers))
             )
         })
@@ -266,10 +246,6 @@ impl Statements {
             let why = match there {
                 Some(there) if there.sha256 == *sha256 => continue,
                 Some(_) => "another statement is in its place",
-                None if self.strangers.contains_key(n) => {
-                    "what this host knew there is not what lies there now: it may have been a pin, a \
-                     legal hold or a freeze"
-                }
                 // It is there, if in doubt.
                 None if self.listed.contains(n) => continue,
                 None => "this host knew it: it may have been a pin, a legal hold or a freeze",
@@ -284,9 +260,17 @@ impl Statements {
         self.said.iter().map(|one| (one.statement.n, one.sha256)).collect()
     }
 
-    /// Why a statement cannot be left out: it counts, or only a newer drctl reads it.
-    pub(super) fn keeps(&self, n: u64) -> Option<String> {
+    /// Why a statement cannot be left out: it counts, only a newer drctl reads it, or there is nothing to
+    /// leave out: nothing lies there, none is missing there, and it is not among those that are `known`.
+    pub(super) fn keeps(&self, n: u64, known: &BTreeMap<u64, Digest>) -> Option<String> {
         let source = &self.source;
+        let last = self.highest().max(self.astray.last().copied().unwrap_or(0));
+        if n > last && !self.listed.contains(&n) && !known.contains_key(&n) {
+            return Some(format!(
+                "there is no statement {n} of {source} to leave out: nothing lies there, and nothing is \
+                 missing there"
+            ));
+        }
         if let Some(why) = self.newer.get(&n) {
             let why = shown(why, SHOWN);
             return Some(format!(

@@ -222,11 +222,16 @@ fn whoever_leaves_out_a_strangers_object_ends_no_freeze_and_loses_no_statement()
         ("2", "freeze of shop since"),
         ("3,4", "hold of shop since"),
         ("1-9", "counts, and is not left out"),
+        ("4-5", "there is no statement 5 of shop to leave out"),
+        ("999999", "there is no statement 999999 of shop to leave out"),
     ] {
         let said = out(2, numbers);
         assert!(said.as_str().unwrap().contains(word), "{numbers}: {said}");
     }
     assert!(!object(&shop, 5).exists());
+    for n in [7, 8] {
+        fs::write(object(&shop, n), "junk").unwrap();
+    }
     let said = out(0, "4,7");
     assert_eq!((&said["n"], &said["without"]), (&json!(5), &json!([4, 7])), "{said}");
     let stands = said["frozen"].to_string();
@@ -241,7 +246,9 @@ fn whoever_leaves_out_a_strangers_object_ends_no_freeze_and_loses_no_statement()
     assert!(text.contains("nothing of shop is removed all the same: it is frozen"), "{text}");
     assert_eq!(out(0, "4,8")["without"], json!([8]));
     // No statement takes a number that is left out, so that each is missed.
-    fs::remove_file(object(&shop, 4)).unwrap();
+    for n in [4, 7, 8] {
+        fs::remove_file(object(&shop, n)).unwrap();
+    }
     let ended = say(&shop, "unfreeze", "shop");
     assert_eq!((&ended["n"], ended["frozen"].as_array().unwrap().len()), (&json!(9), 1), "{ended}");
     let ended = say(&shop, "release", "shop");
@@ -251,31 +258,22 @@ fn whoever_leaves_out_a_strangers_object_ends_no_freeze_and_loses_no_statement()
 }
 
 #[test]
-fn a_strangers_far_number_freezes_nothing_and_ends_no_numbers() {
+fn a_far_number_freezes_until_it_is_left_out_and_ends_no_numbers() {
     let shop = shop(1);
     let ids = backups(&shop, 3);
     let _ = say(&shop, "pin", &ids[0]);
     assert_eq!(going(&plan(&shop)), [ids[1].clone()]);
-    // Bytes that nobody signed hide nothing there.
+    // A statement may have been there before somebody wrote over it.
     fs::write(object(&shop, 999_999), "junk").unwrap();
-    assert_eq!(going(&plan(&shop)), [ids[1].clone()]);
-    let status = shop.site.json(3, &["status", "--check"]);
-    assert!(
-        status.to_string().contains("what does not count lies at s/shop/k/999999.json"),
-        "{status}"
-    );
-    let holds = shop.site.json(3, &["holds", "shop"]);
-    assert_eq!(holds["sources"][0]["doubts"], json!([]), "{holds}");
-    assert!(holds["sources"][0]["strangers"].to_string().contains("999999"), "{holds}");
-    for look in [&["verify", "shop"][..], &["catalog", "check"]] {
-        let found = shop.site.drctl(look).ended(3).out;
-        assert!(found.contains("STRANGE: ") && found.contains("999999.json"), "{found}");
+    frozen(&shop, "s/shop/k/999999.json is not believed here");
+    for (look, code) in [(&["verify", "shop"][..], 4), (&["catalog", "check"], 3)] {
+        let found = shop.site.drctl(look).ended(code).out;
+        assert!(found.contains("REFUSED: ") && found.contains("999999.json"), "{found}");
     }
     let _ =
         shop.site.json(0, &["unfreeze", "shop", "--without", "999999", "--reason", "a stranger's"]);
     let _ = shop.site.drctl(&["status", "--check"]).ended(0);
-    // One that a trusted key signed freezes, until somebody who may leaves it out; what it is of does not
-    // count, and numbers go on.
+    // What it is of that a trusted key signed does not count, and numbers go on.
     put(&shop, &statement(&shop, 5000, Stated::Freeze, None), &shop.site.signing_key());
     frozen(&shop, "statement 5000 of shop is signed");
     assert_eq!(say(&shop, "pin", &ids[1])["n"], 3);
@@ -289,6 +287,29 @@ fn a_strangers_far_number_freezes_nothing_and_ends_no_numbers() {
     frozen(&shop, "is not believed here");
 }
 
+/// A host that remembers nothing has nothing but the bucket to tell it.
+#[test]
+fn a_freeze_that_is_written_over_holds_however_far_behind_the_others_it_lies() {
+    let shop = shop(1);
+    let ids = backups(&shop, 3);
+    let _ = say(&shop, "pin", &ids[0]);
+    for n in 2..=700 {
+        fs::write(object(&shop, n), "junk").unwrap();
+    }
+    let words = ["unfreeze", "shop", "--without", "2-700", "--reason", "a stranger's"];
+    assert_eq!(shop.site.json(0, &words)["n"], 701);
+    for n in 2..=700 {
+        fs::remove_file(object(&shop, n)).unwrap();
+    }
+    assert_eq!(going(&plan(&shop)), [ids[1].clone()]);
+    assert_eq!(say(&shop, "freeze", "shop")["n"], 702);
+    for n in [701, 702] {
+        fs::write(object(&shop, n), "junk").unwrap();
+    }
+    fs::remove_dir_all(shop.site.path("state")).unwrap();
+    frozen(&shop, "s/shop/k/000701.json and 1 places behind it are not believed here");
+}
+
 #[test]
 fn no_number_of_strangers_objects_ends_what_may_be_said() {
     let shop = shop(1);
@@ -298,22 +319,22 @@ fn no_number_of_strangers_objects_ends_what_may_be_said() {
         fs::write(object(&shop, n), "junk").unwrap();
     }
     // They are told together, with the one command that explains all of them.
-    let told = |field: &str| {
+    let told = || {
         let holds = shop.site.json(3, &["holds", "shop"]);
-        let told = holds["sources"][0][field].as_array().unwrap().clone();
-        assert_eq!(told.len(), 1, "{field}: {holds}");
+        let told = holds["sources"][0]["doubts"].as_array().unwrap().clone();
+        assert_eq!(told.len(), 1, "{holds}");
         told[0].as_str().unwrap().to_owned()
     };
-    let text = told("doubts");
+    let text = told();
     assert!(text.contains("000002.json and 698 places behind it are not believed here"), "{text}");
     assert!(text.contains("--without 2-700 "), "{text}");
     frozen(&shop, "are not believed here");
     for n in (5_000..6_000).step_by(2) {
         fs::write(object(&shop, n), "junk").unwrap();
     }
-    let text = told("strangers");
-    assert!(text.contains("lie at s/shop/k/005000.json and 499 places behind it"), "{text}");
-    assert!(text.contains("--without 5000,5002,") && text.contains(",5098 "), "{text}");
+    let text = told();
+    assert!(text.contains("000002.json and 1198 places behind it are not believed here"), "{text}");
+    assert!(text.contains("--without 2-700,5000,5002,") && text.contains(",5096 "), "{text}");
     for n in (5_000..6_000).step_by(2) {
         fs::remove_file(object(&shop, n)).unwrap();
     }
