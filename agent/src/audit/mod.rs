@@ -67,7 +67,9 @@ fn warned(written: Result<bool>) {
         Err(error) => {
             let say = || {
                 tracing::warn!(
-                    "the audit log cannot be written, and lacks what is done now: {error:#}"
+                    "the audit log cannot be written: the work goes on, and the log lacks it; nothing is \
+                     removed meanwhile. Make room in the state directory, and let drctl's account write \
+                     audit.log there: {error:#}"
                 );
             };
             if act::is_agent() { say() } else { SAID.call_once(say) }

@@ -269,19 +269,25 @@ async fn put(
                 }
                 let by = shown(repository.trust.name(&by).as_str(), 100);
                 tracing::warn!(
-                    "{place} is signed by {by} and is no entry of this host's audit log"
+                    "{place} is signed by {by} and is not from this host's audit log, which goes on behind \
+                     it: find out why that key writes there"
                 );
             }
             Err(error) if is_missing(&error) => {}
             Err(error) if is_bad_manifest(&error) && !is_newer(&error) => {
                 let why = shown(&format!("{error:#}"), 300);
-                tracing::warn!("{place} is no entry of this host's audit log: {why}");
+                tracing::warn!(
+                    "{place} is not from this host's audit log, which goes on behind it ({why}): find out \
+                     who may write into the bucket"
+                );
             }
             Err(error) => return Err(error),
         }
     }
     Err(anyhow!(
-        "no number is left for entries of the audit log: all are taken by what is none of it"
+        "no number is left for entries of this host's audit log: all are taken by objects that are not from \
+         it. The log stays on this host, and nothing was shipped: find out who may write into the bucket, and \
+         remove these objects with the bucket's own client"
     ))
 }
 

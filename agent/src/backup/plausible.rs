@@ -132,8 +132,8 @@ fn compressed(now: &Measured, before: &Measured) -> Option<String> {
     let differs = |(now, before): (f64, f64), by: f64| (now / before - 1.0).abs() > by;
     (!differs(amounts, AS_MANY) && differs((ratio, was), COMPRESSION)).then(|| {
         format!(
-            "its data compress {ratio:.1} to 1, where as many compressed {was:.1} to 1 before (they may \
-             have been encrypted or overwritten; or another compression_level was set): compare it with"
+            "its data compress {ratio:.1} to 1, and about as many rows compressed {was:.1} to 1 before: the \
+             data may have been encrypted or overwritten, or compression_level was changed. Compare it with"
         )
     })
 }

@@ -1,7 +1,7 @@
 //! `wal push` by the running agent: before anything heavy is begun, and only if it says that it has stored
 //! the file, or why nobody can store it. In every other case `wal push` does it itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use drctl_model::shown;
@@ -31,7 +31,11 @@ pub(super) fn by_agent(cli: &Cli, screen: Screen) -> Option<Result<Exit>> {
             (setup.agent_socket(), Some(author), Some(setup.digest().ok()?))
         }
     };
+    let given = matches!(&cli.verb, Verb::Wal { verb: WalVerb::Push { socket: Some(_), .. } });
     if !socket.exists() {
+        if given {
+            not_by_agent(Some(&socket), "nothing is there");
+        }
         return None;
     }
     let runtime = super::runtime::light().ok()?;
@@ -47,9 +51,20 @@ pub(super) fn by_agent(cli: &Cli, screen: Screen) -> Option<Result<Exit>> {
         Err(error) => Some(Err(error)),
         Ok(Ok(answer)) => told(screen, path, &answer),
         Ok(Err(error)) => {
-            tracing::info!("the agent did not store it: {error:#}");
+            not_by_agent(given.then_some(&socket), &format!("{error:#}"));
             None
         }
+    }
+}
+
+/// Says that this command does it itself; aloud where the agent was named, for there may be no configuration.
+fn not_by_agent(named: Option<&PathBuf>, why: &str) {
+    match named {
+        Some(socket) => tracing::warn!(
+            "the agent at {} did not store it ({why}): this command tries itself, with the configuration",
+            socket.display()
+        ),
+        None => tracing::info!("the agent did not store it: {why}"),
     }
 }
 

@@ -200,10 +200,11 @@ fn words(name: &str, heard: &Heard, trouble: &Trouble) -> String {
 /// What `drctl status` finds of a source, in a sentence.
 fn found(name: &str, amiss: &BeatAmiss) -> String {
     let BeatAmiss { source, breached, attention, codes } = amiss;
+    let need = |many: &u64| format!("{many} need{} attention", if *many == 1 { "s" } else { "" });
     let counts = match (breached, attention) {
-        (0, many) => format!("{many} need attention"),
-        (many, 0) => format!("{many} BREACHED"),
-        (bad, more) => format!("{bad} BREACHED, {more} need attention"),
+        (0, more) => need(more),
+        (bad, 0) => format!("{bad} BREACHED"),
+        (bad, more) => format!("{bad} BREACHED, {}", need(more)),
     };
     format!("{name}: {source}: findings: {counts} ({}): see `drctl status` there", codes.join(", "))
 }

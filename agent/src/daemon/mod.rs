@@ -316,14 +316,11 @@ impl Agent {
                 let log = Log::of(&new);
                 log.note_configuration();
                 self.listening.logs_into(log);
-                let moved = self.setup.config.agent.metrics != new.config.agent.metrics;
                 self.beats.reloaded(&new);
+                self.metrics.reloaded(&self.setup, &new);
                 self.throttle.reloaded(&new);
                 self.setup = new;
                 self.pushes.turn(&self.setup);
-                if moved {
-                    self.metrics.serve(&self.setup);
-                }
                 self.refused = None;
                 tracing::info!(
                     sources = self.setup.config.sources.len(),

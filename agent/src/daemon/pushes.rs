@@ -168,7 +168,11 @@ impl Pushes {
                 let failure = Failure::of(&error);
                 let source = wish.source.as_str();
                 let text = shown(&failure.messages.join(": "), 500);
-                tracing::warn!(source, "log is not stored: {text} ({})", failure.code);
+                tracing::warn!(
+                    source,
+                    "WAL is not stored, and the server keeps it: {text} ({})",
+                    failure.code
+                );
                 let exit = failure.exit.code();
                 let Failure { code, messages, hint, .. } = failure;
                 let failed =

@@ -121,8 +121,10 @@ impl Turns {
         let now = InForce { limits, pauses };
         self.in_force.send_if_modified(|was| {
             match (&was.pauses, &now.pauses) {
-                (None, Some(why)) => tracing::info!("what gives way pauses: {why}"),
-                (Some(_), None) => tracing::info!("what gives way goes on"),
+                (None, Some(why)) => {
+                    tracing::info!("backups, verify and WAL that can wait pause: {why}")
+                }
+                (Some(_), None) => tracing::info!("backups, verify and WAL that can wait go on"),
                 _ => {}
             }
             let changed = *was != now;

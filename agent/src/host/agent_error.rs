@@ -76,7 +76,7 @@ pub enum AgentError {
     #[error("the hook {0} failed, so the {1} was not begun: {2}")]
     Hook(String, &'static str, String),
     /// What has to be in the audit log cannot be written into it, and why.
-    #[error("it cannot be written into the audit log: {0}")]
+    #[error("the removal cannot be written into the audit log: {0}")]
     NotLogged(String),
     /// The audit log of this host was changed, and how.
     #[error("{0}")]

@@ -89,7 +89,7 @@ fn what_runs_pauses_under_pressure_and_comes_to_its_end_when_the_agent_stops() {
     shop.site.append("\n[throttle.gentle]\npause_above_pressure = 1\n");
     let _busy = Busy::begin();
     let agent = Agent::start(&shop.site);
-    agent.says("what gives way pauses");
+    agent.says("backups, verify and WAL that can wait pause");
     let _ = shop.site.json(0, &["run", "shop"]);
     let pauses = |job: &serde_json::Value| {
         job["waits_for"].as_str().is_some_and(|why| why.contains("under pressure"))

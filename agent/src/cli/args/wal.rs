@@ -13,8 +13,8 @@ pub enum WalVerb {
         /// The file (%p).
         #[arg(value_hint = ValueHint::FilePath)]
         path: PathBuf,
-        /// Where the agent listens: it stores the file without this command reading configuration
-        /// or keys. Default: as the configuration says.
+        /// Where the agent listens. While it answers, this command needs neither a configuration nor
+        /// keys. Default: as the configuration says.
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         socket: Option<PathBuf>,
     },

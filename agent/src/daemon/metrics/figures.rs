@@ -127,6 +127,8 @@ fn runs(told: &Told) -> Metric {
 fn of_agent(told: &Told) -> Vec<Metric> {
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
     let one = |value: f64| vec![(Labels::new(), value)];
+    let every = Some(told.beat_every).filter(|every| !every.is_zero());
+    let every = every.map(|every| (Labels::new(), every.as_secs_f64()));
     vec![
         gauge("drctl_build_info", "The version of the agent; always 1", vec![(version, 1.0)]),
         gauge(
@@ -148,6 +150,11 @@ fn of_agent(told: &Told) -> Vec<Metric> {
             "drctl_beat_timestamp_seconds",
             "When the last beat of this host was written into the bucket",
             told.beat.map(|at| (Labels::new(), seconds(at))).into_iter().collect(),
+        ),
+        gauge(
+            "drctl_beat_interval_seconds",
+            "How often this host writes a beat into the bucket",
+            every.into_iter().collect(),
         ),
         gauge(
             "drctl_beat_failed",

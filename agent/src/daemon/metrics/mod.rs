@@ -38,6 +38,8 @@ struct Told {
     look_hangs: bool,
     /// Why nothing is told at the address.
     failing: Option<String>,
+    /// How often beats are written; zero: never.
+    beat_every: Duration,
     /// When the last beat was written.
     beat: Option<Timestamp>,
     /// Whether the last one was not.
@@ -96,6 +98,7 @@ impl Metrics {
             look_failed: false,
             look_hangs: false,
             failing: None,
+            beat_every: setup.config.agent.beat,
             beat: None,
             beat_failed: false,
             runs: BTreeMap::new(),
@@ -106,8 +109,8 @@ impl Metrics {
         metrics
     }
 
-    /// Serves at the address of a configuration that was read again.
-    pub(super) fn serve(&mut self, setup: &Setup) {
+    /// Serves at the address that a configuration names.
+    fn serve(&mut self, setup: &Setup) {
         if let Some(before) = self.serving.take() {
             before.abort();
         }
@@ -138,6 +141,14 @@ impl Metrics {
         (told.look_failed, told.look_hangs) = (look.sources.is_err(), look.hangs);
         if let Ok(sources) = &look.sources {
             told.sources = Some((look.at, figures::of_sources(look.at, sources, look.unprotected)));
+        }
+    }
+
+    /// The configuration was read again.
+    pub(super) fn reloaded(&mut self, old: &Setup, new: &Setup) {
+        self.told().beat_every = new.config.agent.beat;
+        if old.config.agent.metrics != new.config.agent.metrics {
+            self.serve(new);
         }
     }
 

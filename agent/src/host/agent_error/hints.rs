@@ -108,13 +108,14 @@ impl AgentError {
     fn hint_of_audit(&self) -> Option<&'static str> {
         Some(match self {
             Self::NotLogged(_) => {
-                "nothing was removed, for a removal that is in no log cannot be told from a loss: look at \
-                 the room and the rights of the state directory; `drctl audit verify` shows how the log is"
+                "nothing was removed: a removal that is in no log cannot be told from a loss. Make room in \
+                 the state directory and let drctl's account write audit.log there; `drctl audit verify` \
+                 shows whether the log is whole"
             }
             Self::AuditBroken(_) => {
-                "what the bucket has stays as it is, and nothing was shipped: `drctl audit verify --bucket` \
-                 names the first entry; when it is explained, move audit.log out of the state directory, and \
-                 a new log begins"
+                "backups go on, and the log in the bucket stays as it is: find out who changed the log on this \
+                 host. `drctl audit verify --bucket` names the first entry that differs; when that is \
+                 explained, keep audit.log somewhere else, and a new log begins"
             }
             _ => return None,
         })
