@@ -8,6 +8,9 @@ use drctl_store::digest;
 /// What a healing entry names the lines by that were cut.
 pub(super) const CUT: &str = "cut_sha256";
 
+/// So many of these digests are named one by one.
+const NAMED: usize = 50;
+
 /// What is wrong at a place of an audit log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum BreakKind {
@@ -180,10 +183,15 @@ fn heals(entry: &AuditEntry, odd: &[Digest]) -> bool {
     entry.details.get(CUT).is_some_and(|named| *named == joined(odd))
 }
 
-/// Digests as an entry names them.
+/// Digests as an entry names them: one by one, and very many by one digest of all, so that the entry stays
+/// short.
 pub(super) fn joined(all: &[Digest]) -> String {
-    let all: Vec<String> = all.iter().map(ToString::to_string).collect();
-    all.join(" ")
+    let texts: Vec<String> = all.iter().map(ToString::to_string).collect();
+    let text = texts.join(" ");
+    match all.len() {
+        0..=NAMED => text,
+        many => format!("{many} lines: {}", digest(text.as_bytes())),
+    }
 }
 
 /// What speaks against an entry as the one that follows.
@@ -283,7 +291,7 @@ impl Tail {
 
 #[cfg(test)]
 mod tests {
-    use drctl_model::{AUDIT_VERSION, AuditActor, AuditOutcome};
+    use drctl_model::{AUDIT_VERSION, AuditActor, AuditOutcome, MAX_AUDIT_LINE};
     use jiff::Timestamp;
 
     use super::*;
@@ -410,6 +418,15 @@ mod tests {
         // Only exactly what it names.
         let other = [healed[0].clone(), healed[1].clone(), "x".to_owned(), healed[3].clone()];
         assert_eq!(first(&other), Some((3, BreakKind::Altered)));
+        // However many they are, the entry that names them is one.
+        let junk: Vec<String> = (0..1_000).map(|n| format!("junk {n}")).collect();
+        let tail = Tail::of(&text(&[&good[..2], &junk[..]].concat()));
+        let named = joined(&tail.odd);
+        assert!(tail.odd.len() == 1_000 && named.len() < MAX_AUDIT_LINE / 2, "{named}");
+        healing.details.insert(CUT.to_owned(), named);
+        let last = vec![serde_json::to_string(&healing).unwrap()];
+        let walked = walk(&text(&[&good[..2], &junk[..], &last[..]].concat()), At::begin());
+        assert_eq!((walked.links.len(), walked.healed), (3, vec![2]), "{:?}", walked.broken);
         // A line that lacks nothing but its end is an entry.
         let whole = text(&good);
         let tail = Tail::of(&whole[..whole.len() - 1]);

@@ -29,7 +29,11 @@ impl Log {
     pub(crate) fn record(&self, act: &Act, outcome: AuditOutcome) -> Result<()> {
         let why = match self.append(Some((act, outcome))) {
             Ok(true) => return Ok(()),
-            Ok(false) => "there is no state directory".to_owned(),
+            Ok(false) => {
+                "there is no state directory, or it is another account's and has no audit.log yet: \
+                          run this as that account"
+                    .to_owned()
+            }
             Err(error) => format!("{error:#}"),
         };
         Err(AgentError::NotLogged(why).into())

@@ -67,6 +67,11 @@ fn read_mark(setup: &Setup) -> Option<Mark> {
     serde_json::from_slice(&text).ok()
 }
 
+/// Up to which entry this host noted that it shipped a log.
+pub(super) fn shipped(setup: &Setup, log: &AuditLogId) -> u64 {
+    read_mark(setup).filter(|mark| mark.log == *log).map_or(0, |mark| mark.seq)
+}
+
 fn keep(setup: &Setup, mark: &Mark) -> Result<()> {
     let path = setup.config.paths.state_dir.join(MARK);
     private::directory(&setup.config.paths.state_dir)?;

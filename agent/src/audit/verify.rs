@@ -10,6 +10,7 @@ use drctl_store::{MAX_AUDIT_BATCH_BYTES, decode_audit_batch};
 use super::bucket::{Part, Parts, Signed, listed, newest, signed};
 use super::chain::{At, Break, BreakKind, Walked, differs, walk};
 use super::file::Log;
+use super::ship::shipped;
 use crate::host::{AgentError, Setup, waited};
 use crate::repository::Repository;
 
@@ -92,6 +93,7 @@ pub(crate) async fn verify_bucket(setup: &Setup, repository: &Repository) -> Res
     if let Some(log) = &ours {
         let signed = signed(repository, log, &parts).await?;
         found = found.with(Some(&walked), &signed, setup)?;
+        found.breaks.extend(cut_off(&signed, shipped(setup, log)));
     }
     for (log, parts) in all.iter().take(OTHERS) {
         let Some((there, _)) = newest(repository, log, parts, |_| true).await? else { continue };
@@ -115,6 +117,19 @@ pub(crate) async fn verify_bucket(setup: &Setup, repository: &Repository) -> Res
         found.notes.push(format!("the bucket has {more} more logs, which were not looked at"));
     }
     Ok(found)
+}
+
+/// That the bucket lacks what this host shipped last: nothing that is left there tells of it.
+fn cut_off(signed: &Signed, shipped: u64) -> Option<Break> {
+    let last = signed.links.len() as u64;
+    (signed.broken.is_none() && last < shipped).then(|| {
+        let text = format!(
+            "this host shipped entries up to {shipped}, and the bucket has none behind entry {last}: somebody \
+             removed them. When that is explained, remove audit.shipped from the state directory, and `drctl \
+             audit ship` ships them again"
+        );
+        Break::new(last + 1, BreakKind::Removed, text)
+    })
 }
 
 /// Logs and signed parts in files, without the bucket. A local log among them is compared with its parts.
