@@ -141,9 +141,17 @@ impl Statement {
         if !fits {
             return odd(format!("whose {} it is does not fit", self.statement));
         }
-        let leaves_out = !self.without.is_empty();
-        if leaves_out && (self.statement != Stated::Unfreeze || self.without.len() > MAX_WITHOUT) {
-            return odd(format!("a {} leaves statements out", self.statement));
+        if !self.without.is_empty() && self.statement != Stated::Unfreeze {
+            return odd(format!(
+                "it is no unfreeze ({}), and leaves statements out",
+                self.statement
+            ));
+        }
+        if self.without.len() > MAX_WITHOUT {
+            return odd(format!("it leaves out more than {MAX_WITHOUT} statements"));
+        }
+        if self.without.iter().any(|n| *n > MAX_STATEMENT) {
+            return odd("it leaves out a number that no statement has".to_owned());
         }
         match is_reason(&self.reason) {
             true => Ok(()),
@@ -152,12 +160,27 @@ impl Statement {
     }
 }
 
-/// Whether a statement may follow the last one: by what is `taken`, and by what it leaves out itself.
-fn follows(last: u64, n: u64, own: &[u64], taken: &BTreeSet<u64>) -> bool {
-    let taken = taken.range(last + 1..n).copied();
-    let known: BTreeSet<u64> =
-        taken.chain(own.iter().copied().filter(|own| (last + 1..n).contains(own))).collect();
-    n - last - 1 < (MOST_MISSING + known.len()) as u64
+/// Whether a statement may follow the last one: by what is `taken`, in order, and by what it leaves out
+/// itself.
+fn follows(last: u64, n: u64, own: &[u64], taken: &[u64]) -> bool {
+    let below = |n: u64| taken.partition_point(|one| *one < n);
+    let between = last + 1..n;
+    let is_new = |own: &&u64| between.contains(own) && taken.binary_search(own).is_err();
+    let own: BTreeSet<&u64> = own.iter().filter(is_new).collect();
+    let known = below(n) - below(last + 1) + own.len();
+    n - last - 1 < (MOST_MISSING + known) as u64
+}
+
+/// The numbers that statements leave out, which are in the order of their numbers. One that an earlier one
+/// leaves out leaves nothing out itself.
+fn left_out<'a>(all: impl IntoIterator<Item = &'a Statement>) -> BTreeSet<u64> {
+    let mut without = BTreeSet::new();
+    for said in all {
+        if !without.contains(&said.n) {
+            without.extend(&said.without);
+        }
+    }
+    without
 }
 
 /// Whether a text can be a reason: 1 to 500 characters, none of which a terminal would obey.
@@ -183,12 +206,14 @@ pub struct InForce {
 
 impl InForce {
     /// What stands after all of these, which are in the order of their numbers. What is said twice
-    /// stands since it was said first.
+    /// stands since it was said first; what is left out counts for nothing, whoever signed it.
     #[must_use]
-    pub fn of<'a>(all: impl IntoIterator<Item = &'a Statement>) -> Self {
-        let mut found = InForce::default();
+    pub fn of<'a>(all: impl IntoIterator<Item = &'a Statement> + Clone) -> Self {
+        let mut found = InForce { without: left_out(all.clone()), ..InForce::default() };
         for said in all {
-            found.take(said);
+            if !found.without.contains(&said.n) {
+                found.take(said);
+            }
         }
         found
     }
@@ -208,7 +233,7 @@ impl InForce {
             (Stated::Freeze, _) => drop(self.freeze.get_or_insert_with(|| said.clone())),
             (Stated::Unfreeze, _) if said.without.is_empty() => self.freeze = None,
             // Whoever explains a loss, or a stranger's object, ends nothing by that.
-            (Stated::Unfreeze, _) => self.without.extend(&said.without),
+            (Stated::Unfreeze, _) => {}
             // None of these passes its check.
             (Stated::Pin | Stated::Unpin, None) => {}
         }
@@ -223,20 +248,23 @@ impl InForce {
         lies: &BTreeSet<u64>,
     ) -> u64 {
         let mut all: BTreeMap<u64, &[u64]> = newer.iter().map(|n| (*n, &[][..])).collect();
-        all.extend(signed.clone().into_iter().map(|said| (said.n, &said.without[..])));
-        let mut last = 0;
+        all.extend(signed.into_iter().map(|said| (said.n, &said.without[..])));
+        let (mut last, mut without) = (0, BTreeSet::new());
+        let mut taken: BTreeSet<u64> = lies.iter().chain(all.keys()).copied().collect();
         loop {
-            let counted = signed.clone().into_iter().filter(|said| said.n <= last);
-            let mut taken = InForce::of(counted).without;
-            taken.extend(lies.iter().chain(all.keys()));
-            // What was left out may lead on to others.
-            let next = all.iter().fold(0, |last, (n, own)| match follows(last, *n, own, &taken) {
-                true => *n,
-                false => last,
-            });
-            if next == last {
-                return last;
+            let numbers: Vec<u64> = taken.iter().copied().collect();
+            let leads = |(n, own): &(&u64, &&[u64])| {
+                !without.contains(*n) && follows(last, **n, own, &numbers)
+            };
+            let Some((next, _)) = all.range(last + 1..).find(leads) else { return last };
+            let next = *next;
+            // What is left out may lead on to others, and counts for nothing itself.
+            for (n, own) in all.range(last + 1..=next) {
+                if !without.contains(n) {
+                    without.extend(own.iter().copied());
+                }
             }
+            taken.extend(&without);
             last = next;
         }
     }
@@ -318,6 +346,7 @@ mod tests {
             said(7, Freeze, None),
             said(8, Unpin, Some(2)),
         ];
+        let before = all.clone();
         let found = InForce::of(&all);
         assert!(found.pins.is_empty(), "said twice, it is lifted once");
         assert_eq!(found.holds.values().map(|said| said.n).collect::<Vec<_>>(), [2]);
@@ -331,8 +360,21 @@ mod tests {
         let found = InForce::of(all.iter().chain([&without]));
         assert_eq!(found.freeze.map(|said| said.n), Some(6));
         assert_eq!(found.without, [8].into());
+        // What is left out counts for nothing, before and behind whoever says so; and leaves nothing out.
+        let without = |n, without: Vec<u64>| Statement { without, ..said(n, Unfreeze, None) };
+        let all = [
+            said(1, Pin, Some(1)),
+            said(2, Freeze, None),
+            said(3, Unpin, Some(1)),
+            without(4, vec![3, 5, 6]),
+            said(5, Unfreeze, None),
+            without(6, vec![1, 2]),
+        ];
+        let found = InForce::of(&all);
+        assert_eq!((found.pins.len(), found.freeze.map(|said| said.n)), (1, Some(2)));
+        assert_eq!(found.without, [3, 5, 6].into());
         // A hold of the source is not lifted with one of a backup.
-        assert!(InForce::of(all.iter().chain(&lifted[2..])).hold.is_some());
+        assert!(InForce::of(before.iter().chain(&lifted[2..])).hold.is_some());
     }
 
     #[test]
@@ -372,6 +414,10 @@ mod tests {
         assert_eq!(last(&[freeze(2), freeze(602), without(603, (3..=600).collect())], &[]), 603);
         assert_eq!(last(&[freeze(2), without(1503, (3..=1002).collect())], &[]), 2);
         assert_eq!(last(&[freeze(2), without(700, vec![700, 701, 0])], &[]), 2);
+        // One that was left out is no way to another, and never counts.
+        let far = [freeze(2), without(3, vec![400]), freeze(400), freeze(890)];
+        assert_eq!(last(&far[..3], &[]), 3);
+        assert_eq!(last(&far, &[]), 3, "486 and 399 are missing");
         // Numbers that a stranger took are not missing, and one far away is no way to it.
         let lies = |signed: &[Statement], lies: &[u64]| {
             InForce::last_in_order(signed, &BTreeSet::new(), &numbers(lies))

@@ -295,7 +295,10 @@ mod tests {
         assert_eq!(found(measured(90 * mega, 9 * mega, Some(5_000), 60)), "");
         // As many rows that hardly compress.
         let encrypted = found(measured(110 * mega, 90 * mega, Some(10_100), 60));
-        assert!(encrypted.starts_with("its data compress 1.2 to 1, and about as many"), "{encrypted}");
+        assert!(
+            encrypted.starts_with("its data compress 1.2 to 1, and about as many"),
+            "{encrypted}"
+        );
         assert_eq!(found(measured(100 * mega, 13 * mega, Some(10_000), 60)), "", "7.7 to 1");
         assert_eq!(found(measured(300 * mega, 90 * mega, Some(20_000), 60)), "", "other data came");
         // Where nobody counts rows, bytes say whether it is as much.

@@ -2,6 +2,7 @@
 //! the file, or why nobody can store it. In every other case `wal push` does it itself.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
 use drctl_model::shown;
@@ -32,9 +33,9 @@ pub(super) fn by_agent(cli: &Cli, screen: Screen) -> Option<Result<Exit>> {
         }
     };
     let given = matches!(&cli.verb, Verb::Wal { verb: WalVerb::Push { socket: Some(_), .. } });
-    if !socket.exists() {
+    if let Err(error) = socket.symlink_metadata() {
         if given {
-            not_by_agent(Some(&socket), "nothing is there");
+            not_by_agent(Some(&socket), &error.to_string());
         }
         return None;
     }
@@ -49,7 +50,7 @@ pub(super) fn by_agent(cli: &Cli, screen: Screen) -> Option<Result<Exit>> {
     });
     match done {
         Err(error) => Some(Err(error)),
-        Ok(Ok(answer)) => told(screen, path, &answer),
+        Ok(Ok(answer)) => told(screen, (path, given.then_some(&socket)), &answer),
         Ok(Err(error)) => {
             not_by_agent(given.then_some(&socket), &format!("{error:#}"));
             None
@@ -57,14 +58,26 @@ pub(super) fn by_agent(cli: &Cli, screen: Screen) -> Option<Result<Exit>> {
     }
 }
 
-/// Says that this command does it itself; aloud where the agent was named, for there may be no configuration.
+/// Why the agent that was named did not store the file.
+static NOT_BY_AGENT: OnceLock<String> = OnceLock::new();
+
+/// Notes that this command does it itself; where the agent was named there may be no configuration for that.
 fn not_by_agent(named: Option<&PathBuf>, why: &str) {
     match named {
-        Some(socket) => tracing::warn!(
-            "the agent at {} did not store it ({why}): this command tries itself, with the configuration",
-            socket.display()
-        ),
+        Some(socket) => {
+            let text = format!("the agent at {} did not store it: {why}", socket.display());
+            tracing::info!("{text}");
+            drop(NOT_BY_AGENT.set(text));
+        }
         None => tracing::info!("the agent did not store it: {why}"),
+    }
+}
+
+/// The failure of this command after that of the agent that was named.
+pub(super) fn after_agent(done: Result<Exit>) -> Result<Exit> {
+    match NOT_BY_AGENT.get() {
+        Some(why) => done.context(format!("{why}; nor could this command")),
+        None => done,
     }
 }
 
@@ -96,7 +109,11 @@ fn is_of_the_file(failed: &Value) -> bool {
 }
 
 /// Tells what the agent answered; nothing where that is no answer.
-fn told(screen: Screen, path: &Path, answer: &Value) -> Option<Result<Exit>> {
+fn told(
+    screen: Screen,
+    (path, named): (&Path, Option<&PathBuf>),
+    answer: &Value,
+) -> Option<Result<Exit>> {
     let words = |value: &Value| -> Vec<String> {
         let all = value.as_array().into_iter().flatten();
         all.filter_map(Value::as_str).map(str::to_owned).collect()
@@ -104,7 +121,7 @@ fn told(screen: Screen, path: &Path, answer: &Value) -> Option<Result<Exit>> {
     let failed = &answer["failed"];
     if failed.is_object() && !is_of_the_file(failed) {
         let what = words(&failed["messages"]).join(": ");
-        tracing::info!("the agent could not store it: {}", shown(&what, 500));
+        not_by_agent(named, &shown(&what, 500));
         return None;
     }
     if failed.is_object() {

@@ -227,7 +227,8 @@ pub(super) fn refused_text(refusals: &[Lost]) -> String {
 /// One of them on a line of its own, with all that is known of it.
 fn line_of(one: &Lost) -> String {
     let (key, why) = (shown(&one.key, TEXT_SHOWN), shown(&one.why, TEXT_SHOWN));
-    format!("\nLOST: {key}: {why}, since {:.0}", one.at)
+    let word = if one.is_distrusted() { "" } else { "LOST: " };
+    format!("\n{word}{key}: {why}, since {:.0}", one.at)
 }
 
 /// What stands for all of them.

@@ -85,7 +85,8 @@ pub fn main() -> ExitCode {
     let screen = Screen { json: cli.json, quiet: cli.quiet };
     let role = role_of(&cli.verb);
     let running = AssertUnwindSafe(|| {
-        hand_over::by_agent(&cli, screen).unwrap_or_else(|| run_here(cli, screen, role))
+        hand_over::by_agent(&cli, screen)
+            .unwrap_or_else(|| hand_over::after_agent(run_here(cli, screen, role)))
     });
     // A panic's own exit code is one that PostgreSQL takes for the end of the log.
     let Ok(done) = catch_unwind(running) else {

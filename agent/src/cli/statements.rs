@@ -134,10 +134,11 @@ fn answered(answer: &Answer, subject: &str, warnings: &[String]) -> String {
 
 /// That statements are left out, in words.
 fn leaves_out(without: &[u64]) -> Option<String> {
-    let (first, last) = (without.first()?, without.last()?);
-    Some(match without.len() {
+    let all: BTreeSet<u64> = without.iter().copied().collect();
+    let (first, last) = (*all.first()?, *all.last()?);
+    Some(match all.len() {
         1 => format!("leaves out {first}"),
-        many if last - first + 1 == many as u64 => format!("leaves out {first}-{last}"),
+        many if last - first == many as u64 - 1 => format!("leaves out {first}-{last}"),
         many => format!("leaves out {many} of {first}-{last}"),
     })
 }

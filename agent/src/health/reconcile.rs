@@ -20,6 +20,7 @@ use crate::repository::named::{missed, note};
 use crate::repository::removed::{Back, back, log_floors, removed};
 use crate::repository::statements::statements;
 use crate::repository::strays::strays;
+use crate::repository::untrusted::{is_as_it_was, not_trusted};
 use crate::repository::{Inventory, Memory, Repository, inventory};
 use crate::restore::known::{Copies, Holes, learn};
 
@@ -147,6 +148,24 @@ pub struct Compared {
 }
 
 impl Compared {
+    /// Backups that the bucket has as they were, and whose key is not trusted here any more, are not gone.
+    async fn set_distrusted_apart(
+        &mut self,
+        repository: &Repository,
+        now: Timestamp,
+    ) -> Result<()> {
+        for backup in std::mem::take(&mut self.backups.missing_in_bucket) {
+            if !is_as_it_was(repository, &backup).await? {
+                self.backups.missing_in_bucket.push(backup);
+                continue;
+            }
+            let key = layout::manifest(&backup.source, &backup.backup).to_string();
+            let missing = vec![(key, not_trusted(repository, &backup))];
+            self.lost.extend(told_once(&self.lost, &backup.source, missing, now));
+        }
+        Ok(())
+    }
+
     /// Adds what signed documents name and the bucket does not hold, and those that do not count.
     async fn add_missed(
         &mut self,
@@ -222,6 +241,7 @@ pub async fn check(setup: &Setup, repository: &Repository) -> Result<Compared> {
     compared.lost.retain(|lost| !gone.contains(&lost.key));
     let now = setup.clock.now();
     compared.add_missed(repository, &catalog, now).await?;
+    compared.set_distrusted_apart(repository, now).await?;
     let of_log = holes(repository, &catalog, &compared.found.backups).await?;
     (compared.log_holes, compared.log_refused) = of_log;
     let trust = trust_digest(&repository.trust);

@@ -25,6 +25,7 @@ use crate::repository::chain::Family;
 use crate::repository::drills::NewestDrill;
 use crate::repository::faults::is_newer;
 use crate::repository::losses::{is_lost, look_for_losses};
+use crate::repository::memory::NEWER;
 use crate::repository::removed::{is_removed, tombstone, tombstones};
 use crate::repository::statements::statements;
 use crate::repository::{Memory, Repository, drills, everything, horizon};
@@ -168,7 +169,7 @@ async fn proven(
 ) -> Result<BTreeSet<BackupId>> {
     let mut refused = Vec::new();
     let drills = drills(repository, source, &mut refused).await?;
-    let refused = refused.iter().filter_map(|one| one.drill.as_ref());
+    let refused = refused.iter().filter_map(|one| Some((one.drill.as_ref()?, one.code == NEWER)));
     doubts.drill = NewestDrill::of(drills.iter().map(|(drill, _)| drill), refused, now);
     let proven = drills.into_iter().filter_map(|(drill, _)| match drill.outcome {
         DrillOutcome::Proven { .. } => Some(drill.base),
@@ -185,7 +186,8 @@ pub(super) async fn still_lost(
     mut found: Vec<Lost>,
 ) -> Result<Vec<String>> {
     let is_log = |one: &Lost| is_of_log(source, &one.key);
-    found.retain(|one| !is_log(one));
+    // What is only not trusted here is told as a manifest that is not believed.
+    found.retain(|one| !is_log(one) && !one.is_distrusted());
     let kept = catalog.lost(Some(source)).await?.into_iter().filter(is_log);
     let log = kept.map(|one| shown(&one.why, 300));
     Ok(found.iter().map(|one| shown(&one.key, 200)).chain(log).collect())

@@ -134,8 +134,9 @@ async fn newest(
 /// What the newest drill of a source puts in doubt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct NewestDrill {
-    /// It, where its evidence does not count here: it may have failed.
-    pub(crate) refused: Option<DrillId>,
+    /// It, where its evidence does not count here: it may have failed; and whether only a newer drctl reads
+    /// it.
+    pub(crate) refused: Option<(DrillId, bool)>,
     /// It, where it failed.
     pub(crate) failed: Option<DrillId>,
 }
@@ -146,7 +147,7 @@ impl NewestDrill {
     #[must_use]
     pub(crate) fn of<'a>(
         mut drills: impl DoubleEndedIterator<Item = &'a Drill> + Clone,
-        refused: impl IntoIterator<Item = &'a DrillId>,
+        refused: impl IntoIterator<Item = (&'a DrillId, bool)>,
         now: Timestamp,
     ) -> Self {
         let horizon = DrillId::new(horizon(now), u64::MAX);
@@ -155,9 +156,11 @@ impl NewestDrill {
             DrillOutcome::Failed { .. } => Some(drill.drill.clone()),
             DrillOutcome::Proven { .. } => None,
         });
-        let is_newer =
-            |id: &&DrillId| **id <= horizon && dated.is_none_or(|dated| **id > dated.drill);
-        let refused = refused.into_iter().find(is_newer).cloned();
+        let is_newer = |(id, _): &(&DrillId, bool)| {
+            **id <= horizon && dated.is_none_or(|dated| **id > dated.drill)
+        };
+        let refused = refused.into_iter().find(is_newer);
+        let refused = refused.map(|(id, newer)| (id.clone(), newer));
         NewestDrill { refused, failed }
     }
 
@@ -171,11 +174,15 @@ impl NewestDrill {
     /// The same of one that is not believed.
     #[must_use]
     pub(crate) fn disbelieved(&self) -> Vec<String> {
-        let refused = self.refused.iter().map(|drill| {
-            format!(
+        let refused = self.refused.iter().map(|(drill, newer)| match newer {
+            true => format!(
+                "only a newer drctl reads the evidence of the newest drill, {drill}: it may have failed; \
+                 install that drctl here, or run another drill"
+            ),
+            false => format!(
                 "the evidence of the newest drill, {drill}, is not believed here: it may have failed; run \
                  another drill, or, where a stranger wrote it, remove it with the bucket's own client"
-            )
+            ),
         });
         refused.collect()
     }
@@ -203,7 +210,7 @@ pub(crate) async fn newest_in_doubt(
     now: Timestamp,
 ) -> Result<NewestDrill> {
     let (drills, not) = newest(repository, source, (MOST_NAMING, READ_NAMING)).await?;
-    let refused = not.errors.iter().map(|(id, _)| id);
+    let refused = not.errors.iter().map(|(id, error)| (id, is_newer(error)));
     Ok(NewestDrill::of(drills.iter().rev().map(|(drill, _)| drill), refused, now))
 }
 
@@ -279,7 +286,9 @@ mod tests {
         let now = Timestamp::from_second(10_000).unwrap();
         let of = |drills: &[Drill], refused: &[i64]| {
             let refused: Vec<DrillId> = refused.iter().map(|at| drill(*at).drill).collect();
-            let NewestDrill { refused, failed } = NewestDrill::of(drills.iter(), &refused, now);
+            let refused = refused.iter().map(|id| (id, false));
+            let NewestDrill { refused, failed } = NewestDrill::of(drills.iter(), refused, now);
+            let refused = refused.map(|(id, _)| id);
             (refused, failed)
         };
         let id = |seconds| Some(drill(seconds).drill);

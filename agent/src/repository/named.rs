@@ -178,7 +178,7 @@ async fn lacks(repository: &Repository, source: &SourceId, named: &Named) -> Res
             let key = layout::manifest(source, &named.backup);
             let bytes = repository.bucket.get(&key, MAX_ENVELOPE_BYTES as u64).await;
             let same = bytes.is_ok_and(|bytes| digest(&bytes) == named.manifest_sha256);
-            let other = "another object is in its place, which no trusted key has signed";
+            let other = "another object is in its place, which does not count there";
             Ok(if same { None } else { Some(other.to_owned().into()) })
         }
         Err(error) => Err(error),

@@ -1,7 +1,7 @@
 //! Something said of a source: that a backup has to stay, that nothing may go, what ends that, and which
 //! statements are left out. Numbered, signed, and written beside the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
@@ -59,8 +59,11 @@ pub(crate) async fn state(
     may_say(repository, &key, wish)?;
     repository.may_write().await?;
     let mut wish = wish.clone();
+    let mut tried = BTreeSet::new();
     for _ in 0..TRIES {
-        let there = statements(repository, &wish.source).await?;
+        let mut there = statements(repository, &wish.source).await?;
+        // Something lies there that no listing shows: a pipe, or a link that leads nowhere.
+        there.take(&tried);
         let known = catalog.statements(&wish.source).await?;
         if let Some(statement) = says_so(&there, &known, &mut wish)? {
             return Ok(Answer { frozen: still_frozen(&there, &statement), statement, new: false });
@@ -72,7 +75,7 @@ pub(crate) async fn state(
         let place = layout::statement(&wish.source, n);
         match repository.bucket.put_read_back(&place, Bytes::from(bytes)).await {
             // Another host took this number: what it said counts before this.
-            Err(StoreError::Conflict { .. }) => {}
+            Err(StoreError::Conflict { .. }) => drop(tried.insert(n)),
             put => {
                 put.context("write the statement")?;
                 let noted = catalog.note_statements(&wish.source, [(n, sha256)].into()).await;

@@ -94,6 +94,7 @@ pub async fn statements(repository: &Repository, source: &SourceId) -> Result<St
     said.retain(|one| one.statement.n <= last);
     newer.retain(|n, _| *n <= last);
     let in_force = InForce::of(said.iter().map(|one| &one.statement));
+    said.retain(|one| !in_force.without.contains(&one.statement.n));
     let source = source.clone();
     Ok(Statements { source, said, in_force, listed, refused, newer, astray })
 }
@@ -285,6 +286,11 @@ impl Statements {
         ))
     }
 
+    /// Takes these numbers for taken.
+    pub(super) fn take(&mut self, numbers: &BTreeSet<u64>) {
+        self.listed.extend(numbers);
+    }
+
     fn counted(&self, n: u64) -> Option<&Statement> {
         self.said.iter().map(|one| &one.statement).find(|said| said.n == n)
     }
@@ -304,10 +310,15 @@ impl Statements {
     ) -> Result<u64> {
         let said = || self.said.iter().map(|one| &one.statement);
         let newer: BTreeSet<u64> = self.newer.keys().copied().collect();
-        let remembered = newer.iter().chain(known.keys()).copied().collect();
+        // What is not believed any more, or is left out, is behind nothing.
+        let is_over = |n: &u64| {
+            self.refused.contains_key(n) || self.in_force.without.contains(n) || without.contains(n)
+        };
+        let known: BTreeSet<u64> = known.keys().filter(|n| !is_over(n)).copied().collect();
+        let remembered = newer.union(&known).copied().collect();
         // A host may remember one that is astray.
         let last = InForce::last_in_order(said(), &remembered, &self.listed);
-        let highest = known.range(..=last).next_back().map_or(0, |(n, _)| *n).max(self.highest());
+        let highest = known.range(..=last).next_back().copied().unwrap_or(0).max(self.highest());
         let mut taken: BTreeSet<u64> = self.listed.union(&self.in_force.without).copied().collect();
         taken.extend(without);
         // Behind this one it would be astray itself.
@@ -315,11 +326,12 @@ impl Statements {
         let free = (highest + 1..=most).find(|n| !taken.contains(n));
         free.ok_or_else(|| {
             anyhow!(
-                "no number is left for a statement of {}: up to {most} all are taken by objects that do \
-                 not count, or by statements that are gone; nothing was written. Remove the former with \
-                 the bucket's own client; bring the latter back, or have them forgotten with `drctl \
-                 catalog forget {}`",
-                self.source, self.source
+                "no number is left for a statement of {0}: up to {most} each is behind or taken by a \
+                 statement, by an object that does not count, or by a statement that is gone; nothing was \
+                 written. `drctl holds {0}` names who signed them: take a key that somebody else has out \
+                 of keys.verifying_keys; remove objects that do not count with the bucket's own client; \
+                 bring statements that are gone back, or give them up with `drctl catalog forget {0}`",
+                self.source
             )
         })
     }

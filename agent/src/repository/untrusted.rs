@@ -11,7 +11,7 @@ use super::Repository;
 ///
 /// # Errors
 /// The store's.
-pub(super) async fn is_as_it_was(repository: &Repository, backup: &BackupSummary) -> Result<bool> {
+pub(crate) async fn is_as_it_was(repository: &Repository, backup: &BackupSummary) -> Result<bool> {
     let key = layout::manifest(&backup.source, &backup.backup);
     let stored = Stored::newest(&key);
     match repository.bucket.get_stored(&stored, MAX_ENVELOPE_BYTES as u64).await {
@@ -23,7 +23,7 @@ pub(super) async fn is_as_it_was(repository: &Repository, backup: &BackupSummary
 }
 
 /// Why a backup that is as it was does not count here.
-pub(super) fn not_trusted(repository: &Repository, backup: &BackupSummary) -> Why {
+pub(crate) fn not_trusted(repository: &Repository, backup: &BackupSummary) -> Why {
     let BackupSummary { source, signer, .. } = backup;
     let name = shown(&repository.trust.name_of(signer), 100);
     let (which, what) = match repository.trust.iter().any(|key| key.keyid() == *signer) {

@@ -45,6 +45,8 @@ fn a_backup_whose_key_is_not_believed_any_more_is_not_lost() {
     let told = shop.site.drctl(&["verify"]).ended(4).out;
     assert!(told.contains("NOT TRUSTED") && told.contains(words), "{told}");
     assert!(!told.contains("LOST") && !told.contains("BAD"), "{told}");
+    let told = shop.site.drctl(&["catalog", "check"]).ended(4).out;
+    assert!(told.contains(words) && !told.contains("LOST"), "{told}");
     // What somebody put in its place is another thing.
     let place = shop.site.path("repository/s/shop/b").join(&id).join("manifest.json");
     let good = fs::read(&place).unwrap();

@@ -146,7 +146,12 @@ impl Metrics {
 
     /// The configuration was read again.
     pub(super) fn reloaded(&mut self, old: &Setup, new: &Setup) {
-        self.told().beat_every = new.config.agent.beat;
+        let mut told = self.told();
+        told.beat_every = new.config.agent.beat;
+        if told.beat_every.is_zero() {
+            (told.beat, told.beat_failed) = (None, false);
+        }
+        drop(told);
         if old.config.agent.metrics != new.config.agent.metrics {
             self.serve(new);
         }
