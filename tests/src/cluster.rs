@@ -177,6 +177,12 @@ pub fn archiving_from(major: u32) -> Postgres {
     archives(Postgres::builder().at_least(major))
 }
 
+/// The same with its configuration outside of its data folder, as Debian has it.
+#[must_use]
+pub fn archiving_elsewhere() -> Postgres {
+    archives(Postgres::builder().elsewhere())
+}
+
 fn archives(builder: Builder) -> Postgres {
     let server = builder
         .initdb("--wal-segsize=1")

@@ -50,6 +50,10 @@ fn site(old: &Old, data: &Path) -> Site {
     site
 }
 
+fn made(site: &Site) -> String {
+    site.rows()[0]["backup"].as_str().expect("an identifier").to_owned()
+}
+
 #[test]
 fn every_released_format_still_restores() {
     for old in OLD {
@@ -60,6 +64,8 @@ fn every_released_format_still_restores() {
         let _ = site.json(0, &["catalog", "rebuild"]);
         let verified = site.json(0, &["verify", "--data", "--identity", &identity]);
         assert_eq!(verified["backups"][0]["opened"], true, "{verified}");
+        let shown = site.drctl(&["show", &made(&site), "--identity", &identity]).ended(0).out;
+        assert!(shown.contains("outside     not known"), "never `none`: {shown}");
         let restore =
             ["restore", "golden", "--latest", "--to-files", &files, "--identity", &identity];
         let _ = site.json(0, &restore);

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterNeeds, StreamId, total};
+use crate::{ClusterNeeds, Outside, StreamId, total};
 
 /// What only a holder of an age identity may read: names, row counts, plaintext digests.
 ///
@@ -13,6 +13,10 @@ pub struct Facts {
     /// base backup by a drctl that did not ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterNeeds>,
+    /// What belongs to the source and lies outside of what was copied; nothing where that was not asked,
+    /// which says nothing of whether there is any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<Outside>,
 }
 
 /// What one stream holds.

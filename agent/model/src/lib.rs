@@ -33,6 +33,7 @@ mod manifest;
 mod marker;
 mod named;
 mod newest;
+mod outside;
 mod position;
 mod removed;
 mod role;
@@ -95,6 +96,7 @@ pub use manifest::{
 pub use marker::{Marker, MarkerError, MarkerHeader};
 pub use named::{MOST_NAMED, Named, to_name};
 pub use newest::{newest, newest_first};
+pub use outside::{FileContent, Outside, OutsideItem};
 pub use position::Position;
 pub use removed::{LogFloor, Tombstone};
 pub use role::Role;

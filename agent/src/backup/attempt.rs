@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use drctl_engines::{BackupSource, ToolRun};
-use drctl_model::{BackupSummary, Child, Facts, JobId, StreamFacts, total};
+use drctl_model::{BackupSummary, Child, Facts, JobId, Outside, StreamFacts, total};
 use drctl_policies::Source;
 use drctl_store::{Recipients, Sealer, SigningKey, layout};
 
@@ -143,7 +143,7 @@ impl Attempt<'_> {
             streamed = streaming => streamed,
             () = stop.requested() => Err(AgentError::Interrupted.into()),
         };
-        let collected = match streamed {
+        let mut collected = match streamed {
             Ok((mut collected, needs)) => {
                 collected.facts.cluster = needs;
                 collected
@@ -154,8 +154,13 @@ impl Attempt<'_> {
             }
         };
         let mut finished = source.finish(&collected.facts.streams).await?;
+        collected.facts.outside = tokio::select! {
+            outside = engine.outside(&self.begun) => outside,
+            () = stop.requested() => return Err(AgentError::Interrupted.into()),
+        };
         let told = engine.finished(&self.begun, &collected.facts, &mut finished).await;
         self.notes.append(&mut finished.notes);
+        self.notes.extend(collected.facts.outside.iter().flat_map(Outside::notes));
         self.notes.extend(told);
         let summary = self.commit(collected, finished, job).await?;
         let told = engine.committed(&self.begun, &summary).await;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_engines::{BackupSource, Finished};
-use drctl_model::{BackupId, BackupSummary, ClusterNeeds, Facts, SourceId};
+use drctl_model::{BackupId, BackupSummary, ClusterNeeds, Facts, Outside, SourceId};
 use jiff::Timestamp;
 
 use super::RequestedKind;
@@ -49,6 +49,13 @@ pub(crate) trait Streamed: Send + Sync {
 
     /// What the source needs of its host; asked for beside the bytes.
     async fn needs(&self, begun: &Begun<'_>) -> Option<ClusterNeeds> {
+        let _ = begun;
+        None
+    }
+
+    /// What belongs to the source and is not among what was copied; asked for behind the bytes, so that
+    /// it takes no connection from them.
+    async fn outside(&self, begun: &Begun<'_>) -> Option<Outside> {
         let _ = begun;
         None
     }

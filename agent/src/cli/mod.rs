@@ -22,6 +22,7 @@ mod lost;
 mod man;
 mod newer;
 mod notify;
+mod outside_words;
 mod policy;
 mod progress;
 mod prune;

@@ -239,6 +239,7 @@ pub(super) fn done_object(plan: &RecoveryPlan, done: &Recovered, directory: &Pat
         "overtaken": done.proof.overtaken, "left_out": left_out(plan), "loses": plan.loses,
         "promoted": done.promoted, "released_locks": done.released, "prepared": done.prepared,
         "extracted": extracted, "unfit_settings": unfit_settings(&done.unfit),
+        "outside": done.outside,
         "unproven": plan.unproven().collect::<Vec<_>>(),
         "socket": done.open.as_ref().map(|open| &open.socket),
         "directory": directory,
@@ -288,6 +289,7 @@ pub(super) fn done_text(
     }
     text.push_str(&undecided(&done.prepared));
     text.push_str(&unfit_text(&done.unfit));
+    text.extend(done.outside.iter().map(|note| format!("\n  note: {}", line(note))));
     for one in &done.extracted {
         let rows = total(one.rows.iter().map(|table| table.rows));
         let _ = write!(

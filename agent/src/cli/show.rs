@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use drctl_model::{BackupId, Engine, External, Facts, Verification, shown};
+use drctl_model::{BackupId, Engine, External, Facts, Outside, Verification, shown};
 use drctl_store::open_facts;
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::args::ShowArgs;
 use super::kept::Kept;
+use super::outside_words::outside_text;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, count};
 use super::streams::streams;
 use crate::host::figures::{bytes, span};
@@ -72,13 +73,18 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
             .collect::<Vec<_>>(),
     });
     if let Some(facts) = &facts {
-        object["facts"] = json!(facts);
+        let outside = facts.outside.as_ref().map(Outside::without_content);
+        object["facts"] = json!(Facts { outside, ..facts.clone() });
     }
     screen.answer("drctl.show/1", object, || {
         let (now, signer) = (setup.clock.now(), repository.trust.name(&found.signer));
         let known =
             Remembered { expired, look: look.as_ref(), now, signer, accepted_by, kept, back };
-        describe(&found, facts.as_ref(), (&chain, broken.as_deref()), &known)
+        let text = describe(&found, facts.as_ref(), (&chain, broken.as_deref()), &known);
+        match facts.as_ref().map(outside_text) {
+            Some(outside) => format!("{}\n\n{}", text.trim_end(), outside.trim_end()),
+            None => text,
+        }
     });
     if facts.is_none() && !found.manifest.streams.is_empty() {
         screen.say("names and row counts are encrypted: --identity FILE shows them");

@@ -8,7 +8,9 @@ use super::args::TakeOverArgs;
 use super::screen::{Screen, line};
 use crate::host::shell::word;
 use crate::host::{AgentError, Exit, Setup};
-use crate::restore::{Address, TakeOverPlan, TakeOverRequest, finish_take_over, prepare_take_over};
+use crate::restore::{
+    Address, CONFIGURATION, TakeOverPlan, TakeOverRequest, finish_take_over, prepare_take_over,
+};
 
 /// `drctl take-over`.
 pub(super) async fn take_over(screen: Screen, setup: &Setup, args: &TakeOverArgs) -> Result<Exit> {
@@ -140,10 +142,10 @@ fn start(prepared: &TakeOverPlan, args: &TakeOverArgs) -> String {
 fn configurations(prepared: &TakeOverPlan, args: &TakeOverArgs) -> Vec<String> {
     let version = std::fs::read_to_string(prepared.data.join("PG_VERSION")).unwrap_or_default();
     let folder = Path::new("/etc/postgresql").join(version.trim());
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     if args.configuration.is_some() {
         return Vec::new();
     }
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
     let files = entries.filter_map(|entry| Some(entry.ok()?.path().join("postgresql.conf")));
     let mut notes: Vec<String> = files
         .filter(|file| file.is_file())
@@ -157,5 +159,13 @@ fn configurations(prepared: &TakeOverPlan, args: &TakeOverArgs) -> Vec<String> {
         })
         .collect();
     notes.sort();
+    let brought = prepared.data.with_file_name(CONFIGURATION);
+    if brought.is_dir() {
+        notes.push(format!(
+            "the configuration that the source kept outside of its data directory is in {}: put it where \
+             the server reads it, and name its postgresql.conf with --configuration",
+            brought.display()
+        ));
+    }
     notes
 }

@@ -11,6 +11,7 @@ use drctl_engines::pg::server_program;
 use drctl_model::SourceId;
 use drctl_store::Alarm;
 
+use super::outside::bring;
 use super::place::check_target;
 use super::plan::{Destination, RestorePlan, RestoreRequest, plan};
 use super::{Restored, restore};
@@ -169,7 +170,8 @@ pub async fn restore_backup(
     let PlannedRestore { request, plan, setup, repository, .. } = planned;
     let done = async {
         let mut done = restore(repository, request, plan, setup.limits(), meter, stop).await?;
-        let notes = prepare_cluster(request).await?;
+        let mut notes = prepare_cluster(request).await?;
+        notes.extend(bring_outside(request, plan)?);
         if let Some(last) = done.last_mut() {
             last.notes.extend(notes);
         }
@@ -182,6 +184,20 @@ pub async fn restore_backup(
             request.backup.manifest.backup
         )
     })
+}
+
+/// Writes what the backup holds beside what it copies, where all of it was restored into a directory.
+///
+/// # Errors
+/// As [`bring`].
+fn bring_outside(request: &RestoreRequest, plan: &RestorePlan) -> Result<Vec<String>> {
+    match &request.destination {
+        Destination::Cluster(directory) => bring(directory, plan.outside.as_ref()),
+        Destination::Files(directory) if request.databases.is_empty() && plan.outside.is_some() => {
+            bring(directory, plan.outside.as_ref())
+        }
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// Makes a cluster ready to be started with the log that its base backup brought along, where one

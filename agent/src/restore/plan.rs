@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::{PgServer, sayable};
 use drctl_model::{
-    BackupKind, Content, Facts, Manifest, Parent, Stream, StreamFacts, shown, total,
+    BackupKind, Content, Facts, Manifest, Outside, Parent, Stream, StreamFacts, shown, total,
 };
 use drctl_store::{Identities, layout, open_facts, open_segment};
 use futures_util::StreamExt as _;
@@ -22,6 +22,7 @@ use target::{look_at, take_kept};
 
 use super::ChainPlan;
 use super::combine::plan_chain;
+use super::outside::told;
 use super::room::{check_empty, check_room};
 use crate::host::{AgentError, Limits, Meter};
 use crate::repository::verify::outlet;
@@ -109,6 +110,8 @@ pub struct RestorePlan {
     pub room: Option<(PathBuf, u64)>,
     /// What the target's server said, worth knowing before.
     pub notes: Vec<String>,
+    /// What lay outside of what was copied, as far as the backup tells.
+    pub outside: Option<Outside>,
     /// Databases that are on the server already and stay as they are.
     pub kept: Vec<Kept>,
     /// What would run as a superuser of the target, and has to be trusted.
@@ -134,6 +137,7 @@ pub async fn plan(
 ) -> Result<RestorePlan> {
     let manifest = &request.backup.manifest;
     let facts = open_facts(manifest, &request.identities).context("open the backup's facts")?;
+    let outside = facts.outside.clone();
     let mut items = choose(request, manifest, facts)?;
     // What is extracted needs neither the backups that it was made of nor the program for that.
     let chain = match request.extracted {
@@ -143,25 +147,10 @@ pub async fn plan(
     let (fetch_before, plain_before) = chain.as_ref().map_or((0, 0), ChainPlan::bytes);
     let fetch_bytes = fetch_before + total(items.iter().map(|item| item.stream.sealed_bytes));
     let plain_bytes = plain_before + total(items.iter().map(|item| item.stream.plain_bytes));
-    let largest = items.iter().map(|item| item.stream.plain_bytes).max().unwrap_or(0);
-    let room = match &request.destination {
-        Destination::Files(directory) | Destination::Cluster(directory) => {
-            // What a chain becomes is at most as large as all of it, and lies beside it at first.
-            let times = if chain.is_some() { 2 } else { 1 };
-            Some((directory.clone(), plain_bytes.saturating_mul(times)))
-        }
-        Destination::Server { .. } if request.jobs > 1 => {
-            Some((request.spool_dir.clone(), largest))
-        }
-        Destination::Server { .. } | Destination::Pipe(_) => None,
-    };
-    if let Some((directory, needed)) = room.as_ref().filter(|_| !request.begun) {
-        let spooled = matches!(request.destination, Destination::Server { .. });
-        check_room(directory, *needed, spooled)?;
-    }
+    let room = room_for(request, &items, (plain_bytes, chain.is_some()))?;
     let outlet = outlet(repository, &request.backup.manifest, limits, &Meter::default());
     let mut kept = Vec::new();
-    let (notes, code) = match &request.destination {
+    let (mut notes, code) = match &request.destination {
         Destination::Files(directory) | Destination::Cluster(directory) => {
             if !request.begun {
                 check_empty(directory)?;
@@ -194,7 +183,48 @@ pub async fn plan(
         }
         false => None,
     };
-    Ok(RestorePlan { items, chain, fetch_bytes, plain_bytes, room, notes, kept, code, estimate })
+    notes.extend(told(outside.as_ref(), request));
+    Ok(RestorePlan {
+        items,
+        chain,
+        fetch_bytes,
+        plain_bytes,
+        room,
+        notes,
+        outside,
+        kept,
+        code,
+        estimate,
+    })
+}
+
+/// The room that is needed for files or spooled dumps, and the directory where; it is looked whether it is
+/// there.
+///
+/// # Errors
+/// As [`check_room`].
+fn room_for(
+    request: &RestoreRequest,
+    items: &[Item],
+    (plain_bytes, chained): (u64, bool),
+) -> Result<Option<(PathBuf, u64)>> {
+    let largest = items.iter().map(|item| item.stream.plain_bytes).max().unwrap_or(0);
+    let room = match &request.destination {
+        Destination::Files(directory) | Destination::Cluster(directory) => {
+            // What a chain becomes is at most as large as all of it, and lies beside it at first.
+            let times = if chained { 2 } else { 1 };
+            Some((directory.clone(), plain_bytes.saturating_mul(times)))
+        }
+        Destination::Server { .. } if request.jobs > 1 => {
+            Some((request.spool_dir.clone(), largest))
+        }
+        Destination::Server { .. } | Destination::Pipe(_) => None,
+    };
+    if let Some((directory, needed)) = room.as_ref().filter(|_| !request.begun) {
+        let spooled = matches!(request.destination, Destination::Server { .. });
+        check_room(directory, *needed, spooled)?;
+    }
+    Ok(room)
 }
 
 /// What is to be known of an incremental backup that is restored without those before it.

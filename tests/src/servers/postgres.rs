@@ -41,6 +41,8 @@ struct Place {
     data: PathBuf,
     bin: PathBuf,
     password: Option<String>,
+    /// The folder of its configuration, where that is another one than of its data.
+    configuration: Option<PathBuf>,
 }
 
 /// What a cluster is to be like.
@@ -51,6 +53,7 @@ pub struct Builder {
     initdb: Vec<String>,
     data: Option<PathBuf>,
     at_least: u32,
+    elsewhere: bool,
 }
 
 impl Builder {
@@ -69,6 +72,13 @@ impl Builder {
     /// One more argument for `initdb`, such as `--wal-segsize=1`.
     pub fn initdb(mut self, argument: &str) -> Builder {
         self.initdb.push(argument.to_owned());
+        self
+    }
+
+    /// Keeps its configuration outside of its data folder, as Debian does: `postgresql.conf` includes
+    /// all of `conf.d` there, which has `own.conf`.
+    pub fn elsewhere(mut self) -> Builder {
+        self.elsewhere = true;
         self
     }
 
@@ -99,12 +109,14 @@ impl Builder {
         let bin = component::postgres_bin(self.at_least.max(found));
         let folder = Folder::new();
         let data = self.data.clone().unwrap_or_else(|| folder.path().join("data"));
-        let place = Place { folder, data, bin, password: self.password };
+        let configuration = self.elsewhere.then(|| folder.path().join("etc"));
+        let place = Place { folder, data, bin, password: self.password, configuration };
         place.give_away(place.folder.path());
         if self.data.is_some() {
             place.give_away(&place.data);
         } else {
             place.init(&self.initdb);
+            place.move_configuration();
         }
         place.configure(&self.conf);
         let (port, process) = on_free_port(|port| place.run(port));
@@ -179,8 +191,27 @@ impl Place {
         fs::remove_file(&file).expect("remove the password");
     }
 
+    /// Puts the configuration into its own folder, if it has one.
+    fn move_configuration(&self) {
+        let Some(at) = &self.configuration else { return };
+        fs::create_dir_all(at.join("conf.d")).expect("make a folder");
+        for name in ["postgresql.conf", "pg_hba.conf", "pg_ident.conf"] {
+            fs::rename(self.data.join(name), at.join(name)).expect("move the configuration");
+        }
+        fs::write(at.join("conf.d/own.conf"), "work_mem = '5MB'\n").expect("write the conf");
+        let file = |name| at.join(name).display().to_string();
+        let lines = [
+            ("data_directory", self.data.display().to_string()),
+            ("hba_file", file("pg_hba.conf")),
+            ("ident_file", file("pg_ident.conf")),
+            ("include_dir", "conf.d".to_owned()),
+        ];
+        self.configure(&lines.map(|(key, value)| (key.to_owned(), value)));
+        self.give_away(at);
+    }
+
     fn configure(&self, conf: &[(String, String)]) {
-        let file = self.data.join("postgresql.conf");
+        let file = self.configuration.as_ref().unwrap_or(&self.data).join("postgresql.conf");
         let mut file = fs::OpenOptions::new().append(true).open(&file).expect("open the conf");
         for (key, value) in conf {
             writeln!(file, "{key} = '{}'", value.replace('\'', "''")).expect("write the conf");
@@ -191,6 +222,9 @@ impl Place {
         let mut postgres = self.bound(self.bin.join("postgres"), End::Quit);
         postgres.arg("-D").arg(&self.data).arg("-k").arg(self.folder.path());
         postgres.arg("-p").arg(port.to_string());
+        if let Some(at) = &self.configuration {
+            postgres.arg("-c").arg(format!("config_file={}/postgresql.conf", at.display()));
+        }
         for setting in ["listen_addresses=127.0.0.1", "fsync=off", "logging_collector=off"] {
             postgres.arg("-c").arg(setting);
         }
@@ -235,6 +269,11 @@ impl Postgres {
     /// Its data folder.
     pub fn data_dir(&self) -> &Path {
         &self.place.data
+    }
+
+    /// The folder of its configuration.
+    pub fn configuration(&self) -> &Path {
+        self.place.configuration.as_ref().unwrap_or(&self.place.data)
     }
 
     /// The process id of its postmaster.

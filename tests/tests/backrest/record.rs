@@ -100,7 +100,8 @@ fn people_are_told_what_it_is_and_whom_to_trust() {
     let list = text(&["list"]);
     assert!(list.contains("pgbackrest full") && list.contains("good"), "{list}");
     let show = text(&["show", &made]);
-    for word in ["stanza", STANZA, "not encrypted", "needs WAL", "made by     drctl"] {
+    let nowhere = "outside     nothing that the server reads";
+    for word in ["stanza", STANZA, "not encrypted", "needs WAL", "made by     drctl", nowhere] {
         assert!(show.contains(word), "{word}: {show}");
     }
     assert!(!show.contains("opens with"), "no age identity opens it: {show}");

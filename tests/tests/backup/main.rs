@@ -26,6 +26,7 @@ mod memory;
 mod newer;
 mod orphans;
 mod other_cluster;
+mod outside;
 mod peers;
 mod present;
 mod prune;

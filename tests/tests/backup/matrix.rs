@@ -18,9 +18,10 @@ use crate::common::{Shop, id_of, segments};
 use crate::holds::{object, statement};
 use crate::prune::{backups, going, plan, remove, tombstone};
 
-/// What lies in a directory, by its names.
+/// The files in a directory, by their names.
 fn content(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let entries = entries.filter(|path| path.is_file());
     let mut all: Vec<_> = entries.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
     all.sort();
     all

@@ -3,8 +3,8 @@
 use drctl_model::{
     BackupId, BackupKind, Beat, BeatAmiss, BeatFindings, BeatJob, BeatOutcome, BeatRun, BeatState,
     Child, ClusterNeeds, Content, DatabaseFacts, DatabaseNeeds, Digest, Dumped, Engine, Extension,
-    Facts, Header, LocaleProvider, Manifest, Named, PageRef, RepositoryId, Segment, SourceId,
-    Stream, StreamFacts, StreamId, TableFile, TableRows,
+    Facts, Header, LocaleProvider, Manifest, Named, Outside, OutsideItem, PageRef, RepositoryId,
+    Segment, SourceId, Stream, StreamFacts, StreamId, TableFile, TableRows,
 };
 use drctl_store::{
     Identities, Recipients, SigningKey, Trust, digest, new_identity, seal_bytes, seal_facts,
@@ -132,6 +132,13 @@ pub(crate) fn facts() -> Facts {
             entry(StreamId::database(0), Content::Database(Box::new(database))),
         ],
         cluster: Some(needs()),
+        outside: Some(Outside {
+            items: vec![
+                OutsideItem::held("rules", "/etc/rules".to_owned(), b"caf\xe9".to_vec()),
+                OutsideItem::missing("roles", None, "they are left out"),
+            ],
+            unknown: vec!["the rest".to_owned()],
+        }),
     }
 }
 

@@ -21,6 +21,7 @@ mod matrix;
 mod newer;
 mod objects;
 mod oracle;
+mod outside;
 mod protocol;
 mod prune;
 mod push;

@@ -7,8 +7,9 @@ use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::{
     BaseBackupOptions, BaseBackupSource, ParentBackup, cluster_needs,
 };
+use drctl_engines::pg::{Copied, outside};
 use drctl_engines::{BackupSource, Brought, Finished};
-use drctl_model::{BackupSummary, ClusterNeeds, Facts};
+use drctl_model::{BackupSummary, ClusterNeeds, Facts, Outside};
 use drctl_policies::{BaseBackup, Source};
 
 use super::incremental::{Choice, Listings, choose};
@@ -22,6 +23,9 @@ use crate::host::{Checks, Setup};
 
 /// How long the server may take to tell what its cluster needs, at most, while the backup flows.
 pub(crate) const NEEDS_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long it may take to tell what lies outside of what was copied, at most: the backup waits for it.
+pub(crate) const OUTSIDE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A source of base backups.
 pub(crate) struct BaseBackups<'a> {
@@ -115,6 +119,11 @@ impl Streamed for BackingUp<'_> {
     async fn needs(&self, begun: &Begun<'_>) -> Option<ClusterNeeds> {
         let server = begun.setup.server(self.source).ok()?;
         Some(cluster_needs(&server, &begun.application(), NEEDS_PATIENCE).await)
+    }
+
+    async fn outside(&self, begun: &Begun<'_>) -> Option<Outside> {
+        let server = begun.setup.server(self.source).ok()?;
+        Some(outside(&server, &begun.application(), Copied::Cluster, OUTSIDE_PATIENCE).await)
     }
 
     async fn finished(

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use drctl_engines::pg::{DatabaseChoice, PgDumpOptions, PgDumpSource};
+use drctl_engines::pg::{Copied, DatabaseChoice, PgDumpOptions, PgDumpSource, outside};
 use drctl_engines::{BackupSource, Finished};
-use drctl_model::{BackupSummary, Content, Facts, SourceId, StreamFacts};
+use drctl_model::{BackupSummary, Content, Facts, Outside, SourceId, StreamFacts};
 use drctl_policies::{PgDump, Source};
 
+use super::base_backup::OUTSIDE_PATIENCE;
 use super::gone::{Gone, compare, gone};
 use super::{another_cluster, doctor, replica_lag};
 use crate::backup::attempt::back_up;
@@ -66,9 +67,14 @@ impl SourceEngine for Dump<'_> {
     }
 
     async fn look(&self, looked: &Looked<'_>, found: &mut Checks) {
-        let Some((_, report)) = doctor::server(looked, self.source, found).await else { return };
-        doctor::dumps(looked, self.settings, report, found).await;
+        let Some(answer) = doctor::server(looked, self.source, found).await else { return };
+        doctor::dumps(looked, self.settings, answer, found).await;
     }
+}
+
+/// What is dumped.
+pub(super) fn copied(settings: &PgDump) -> Copied {
+    Copied::Databases { globals: settings.globals, passwords: settings.role_passwords }
 }
 
 /// Dumps under way.
@@ -96,6 +102,12 @@ impl Streamed for Dumping<'_> {
             lock_attempts: pg.lock_attempts,
         };
         Ok(Box::new(PgDumpSource::open(server, options, begun.application()).await?))
+    }
+
+    async fn outside(&self, begun: &Begun<'_>) -> Option<Outside> {
+        let server = begun.setup.server(self.source).ok()?;
+        let copied = copied(self.settings);
+        Some(outside(&server, &begun.application(), copied, OUTSIDE_PATIENCE).await)
     }
 
     async fn finished(&mut self, _: &Begun<'_>, facts: &Facts, _: &mut Finished) -> Vec<String> {

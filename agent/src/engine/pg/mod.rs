@@ -13,7 +13,7 @@ mod relation_changes;
 mod replicas;
 mod stream_log;
 
-pub(crate) use base_backup::{BaseBackups, NEEDS_PATIENCE};
+pub(crate) use base_backup::{BaseBackups, NEEDS_PATIENCE, OUTSIDE_PATIENCE};
 pub(crate) use dump::Dump;
 pub use gone::Gone;
 pub(crate) use incremental::is_due;

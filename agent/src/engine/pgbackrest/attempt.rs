@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
 use drctl_engines::backrest::{BackRest, BackedUp as Made, BackupStep, Info};
 use drctl_engines::pg::physical::cluster_needs;
-use drctl_engines::pg::{ServerError, cluster_place};
+use drctl_engines::pg::{Copied, ServerError, cluster_place, outside};
 use drctl_model::{
-    BackupId, BackupSummary, ExternalType, Facts, JobEvent, JobId, JobState, Origin,
+    BackupId, BackupSummary, ExternalType, Facts, JobEvent, JobId, JobState, Origin, Outside,
 };
 use drctl_policies::{Pgbackrest, Source};
 
@@ -20,7 +20,7 @@ use super::record::{Aside, Recorder, is_ours};
 use super::sync::sync;
 use crate::backup::plausible::shrunk;
 use crate::backup::{BackedUp, Order};
-use crate::engine::pg::NEEDS_PATIENCE;
+use crate::engine::pg::{NEEDS_PATIENCE, OUTSIDE_PATIENCE};
 use crate::host::{AgentError, Failure, Meter, Setup, crash_point};
 use crate::jobs::settle::{Unsettled, record_failure, settle, unless_kept};
 use crate::repository::Memory;
@@ -225,13 +225,17 @@ impl Attempt<'_> {
         });
         let needs = async {
             let server = self.setup.server(self.source).ok()?;
-            Some(cluster_needs(&server, &format!("drctl/{}", self.id), NEEDS_PATIENCE).await)
+            let name = format!("drctl/{}", self.id);
+            let needs = cluster_needs(&server, &name, NEEDS_PATIENCE).await;
+            Some((needs, outside(&server, &name, Copied::Cluster, OUTSIDE_PATIENCE).await))
         };
         let (made, needs) = tokio::join!(making, needs);
         let Made { backup, cluster, cipher, warnings } = made?;
         crash_point("backup-stream-stored");
         self.meter.label("recording it");
         notes.append(&mut warned(&warnings));
+        let (needs, outside) = needs.unzip();
+        notes.extend(outside.iter().flat_map(Outside::notes));
         info.cipher = cipher;
         info.clusters.retain(|other| other.id != cluster.id);
         info.clusters.push(cluster);
@@ -243,7 +247,7 @@ impl Attempt<'_> {
         let is_like =
             |before: &&BackupSummary| before.is_good() && before.kind.external().is_some();
         let aside = Aside {
-            facts: Facts { cluster: needs, ..Facts::default() },
+            facts: Facts { cluster: needs, outside, ..Facts::default() },
             tools: self.versions(),
             suspect: shrunk(backup.bytes, known.iter().find(is_like)).into_iter().collect(),
         };

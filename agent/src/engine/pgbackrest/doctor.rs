@@ -1,6 +1,6 @@
 //! pgBackRest, its archive, and whether the server archives into it.
 
-use drctl_engines::pg::{ArchivesBy, PgServer, archives_by};
+use drctl_engines::pg::{ArchivesBy, Copied, PgServer, archives_by};
 use drctl_model::{FindingCode, SourceId, shown};
 use drctl_policies::Pgbackrest;
 
@@ -17,6 +17,7 @@ pub(super) async fn look(
 ) {
     pgbackrest(looked, server, settings, found).await;
     pg::doctor::log(looked.setup, server, looked.id, found).await;
+    pg::doctor::outside::look(server, looked.id, Copied::Cluster, found).await;
 }
 
 async fn pgbackrest(

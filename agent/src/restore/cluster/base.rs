@@ -99,6 +99,7 @@ async fn extract_rest(
             plain_bytes: item.stream.plain_bytes,
             room: None,
             notes: Vec::new(),
+            outside: None,
             kept: Vec::new(),
             code: None,
             estimate: None,

@@ -99,6 +99,8 @@ pub struct Recovered {
     pub extracted: Vec<Extracted>,
     /// Settings of its own with which its server does not start on this host.
     pub unfit: Vec<UnfitSetting>,
+    /// Where files are that lay outside of what its base copied, and what is missing of such.
+    pub outside: Vec<String>,
 }
 
 /// How a server that was left open is reached.
@@ -122,6 +124,7 @@ impl Recovered {
             open: None,
             extracted: Vec::new(),
             unfit: Vec::new(),
+            outside: Vec::new(),
         }
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use drctl_engines::boxed::{Boxes, look_for_box};
 use drctl_engines::pg::physical::{HostReport, check_host, may_load, may_run, room_for_sockets};
 use drctl_engines::pg::server_program;
-use drctl_model::{ClusterNeeds, External, shown, total};
+use drctl_model::{ClusterNeeds, External, Outside, shown, total};
 use drctl_store::{Identities, open_facts};
 
 use super::{Planned, Refusal};
@@ -16,6 +16,7 @@ use crate::repository::Proven;
 use crate::restore::cluster::{
     Choice, Kept, Rate, Step, Whose, is_begun, kept, last_rate, waits, whose_number,
 };
+use crate::restore::outside::told_of_cluster;
 use crate::restore::place::check_beside;
 use crate::restore::{Destination, RestorePlan, RestoreRequest, check_room, plan as plan_base};
 
@@ -45,6 +46,8 @@ pub struct Prepared {
     pub(super) user: String,
     pub(super) identity: Option<(PathBuf, Identities)>,
     pub(super) boxes: Option<Boxes>,
+    /// What lay outside of what the base copied, as far as that is known.
+    pub(super) outside: Option<Outside>,
     /// What can be told of it.
     pub outlook: Outlook,
 }
@@ -160,9 +163,10 @@ async fn archived(
     whose(planned, identity.as_ref().map(|(_, keys)| keys)).await?;
     // As far as its record tells, and can be opened.
     let facts = identity.as_ref().and_then(|(_, keys)| open_facts(&backup.manifest, keys).ok());
-    let needs = facts.and_then(|facts| facts.cluster);
+    let (needs, outside) = facts.map_or((None, None), |facts| (facts.cluster, facts.outside));
     let mut host = check_host(&bin_dir, needs.as_ref()).await;
     host.notes.extend(unknown_databases(&planned.request.then, needs.as_ref()));
+    host.notes.extend(told_of_cluster(outside.as_ref(), planned.request.directory()?));
     let bytes = match &begun {
         Some((step, _)) if *step > Step::Extracting => 0,
         _ => external.bytes,
@@ -170,7 +174,7 @@ async fn archived(
     let room = Some(room(planned, bytes)?);
     let base = Base::Archived(external.label.clone());
     let outlook = Outlook { host, room, ..Outlook::default() };
-    Ok(Prepared { base, bin_dir, user: String::new(), identity, boxes: None, outlook })
+    Ok(Prepared { base, bin_dir, user: String::new(), identity, boxes: None, outside, outlook })
 }
 
 /// Of a base that lies in the bucket.
@@ -192,6 +196,7 @@ async fn stored(
     whose(planned, Some(&identities)).await?;
     let mut host = check_host(&bin_dir, facts.cluster.as_ref()).await;
     host.notes.extend(unknown_databases(&planned.request.then, facts.cluster.as_ref()));
+    host.notes.extend(told_of_cluster(facts.outside.as_ref(), request.directory()?));
     let restore = RestoreRequest {
         identities: identities.clone(),
         backup,
@@ -211,7 +216,8 @@ async fn stored(
     let room = Some(room(planned, base_room(&base, begun.as_ref()))?);
     let outlook = Outlook { host, room, fetch: base.estimate, ..Outlook::default() };
     let (base, identity) = (Base::Stored(Box::new((restore, base))), Some((file, identities)));
-    Ok(Prepared { base, bin_dir, user: String::new(), identity, boxes: None, outlook })
+    let outside = facts.outside;
+    Ok(Prepared { base, bin_dir, user: String::new(), identity, boxes: None, outside, outlook })
 }
 
 /// Room for what is not there yet, and for the log while it is replayed.
@@ -305,6 +311,7 @@ mod tests {
             plain_bytes: 200,
             room: Some((PathBuf::new(), 400)),
             notes: Vec::new(),
+            outside: None,
             kept: Vec::new(),
             code: None,
             estimate: None,

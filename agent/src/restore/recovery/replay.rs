@@ -8,6 +8,7 @@ use crate::host::{Meter, Stop};
 use crate::restore::cluster::{
     RecoverRequest, Recovered, RecoveryState, extract_base, recover, stanza_base, with_log_ahead,
 };
+use crate::restore::outside::bring;
 
 /// Extracts the base as far as it is not there, replays the log onto it, proves that the server stands
 /// at its target, and does with the cluster what was asked for. Log is fetched ahead meanwhile.
@@ -23,7 +24,7 @@ pub async fn replay(
     meter: &Meter,
     stop: &Stop,
 ) -> Result<Recovered> {
-    let Prepared { base, bin_dir, user, identity, boxes, .. } = prepared;
+    let Prepared { base, bin_dir, user, identity, boxes, outside, .. } = prepared;
     let Planned { setup, repository, known, request, plan, .. } = planned;
     let recovery = RecoverRequest {
         setup,
@@ -39,7 +40,9 @@ pub async fn replay(
         boxes,
         preload: request.preload.clone(),
     };
-    match (&base, &known.stanza) {
+    // Whoever is to start the server afterwards has them from the beginning.
+    let outside = bring(&recovery.directory, outside.as_ref())?;
+    let done = match (&base, &known.stanza) {
         (Base::Stored(base), _) => {
             let (request, base) = &**base;
             let limits = setup.limits();
@@ -55,5 +58,6 @@ pub async fn replay(
             with_log_ahead(&recovery, work).await
         }
         (Base::Archived(label), None) => bail!("there is no stanza with {label}"),
-    }
+    };
+    Ok(Recovered { outside, ..done? })
 }

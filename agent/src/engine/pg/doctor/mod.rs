@@ -3,17 +3,19 @@
 mod base_backup;
 mod cluster;
 mod log;
+pub(crate) mod outside;
 mod role;
 
 use std::path::PathBuf;
 
 use drctl_engines::pg::{
-    DatabaseReport, PgServer, ServerReport, open_to_others, probe, typed_ident,
+    Copied, DatabaseReport, PgServer, ServerReport, open_to_others, probe, typed_ident,
 };
 use drctl_policies::{BaseBackup, PgDump, Server, Source};
 
 pub(crate) use log::look as log;
 
+use super::dump::copied;
 use crate::engine::Looked;
 use crate::host::{Checks, Level};
 
@@ -71,13 +73,14 @@ pub(super) async fn base_backups(
     base_backup::look(setup, (server, repository), (id, base), found).await;
     log::look(setup, server, id, found).await;
     log::compare(server, repository, id, found).await;
+    outside::look(server, id, Copied::Cluster, found).await;
 }
 
 /// Whether its databases can be dumped.
 pub(super) async fn dumps(
     looked: &Looked<'_>,
     pg: &PgDump,
-    mut report: ServerReport,
+    (server, mut report): (PgServer, ServerReport),
     found: &mut Checks,
 ) {
     let Looked { setup, id, .. } = *looked;
@@ -99,6 +102,7 @@ pub(super) async fn dumps(
     for database in report.databases.into_iter().filter(|database| wanted(pg, &database.name)) {
         dumped(&check, database, &report.role.name, found);
     }
+    outside::look(&server, id, copied(pg), found).await;
 }
 
 /// Whether a database can be dumped.
