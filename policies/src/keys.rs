@@ -6,7 +6,7 @@ use crate::engine;
 use crate::hooks::HOOKS;
 use crate::notify::NOTIFY;
 use crate::throttle::THROTTLE;
-use crate::timing::{PRUNE, VERIFY, WINDOW};
+use crate::timing::{LOG_INDEX, PRUNE, VERIFY, WINDOW};
 
 /// A key: what it takes, whether it must be there, and what holds when it is not.
 #[derive(Clone, Copy)]
@@ -275,6 +275,7 @@ pub(crate) static POLICY: &[Key] = &[
     Key::optional("window", Section(WINDOW), "When runs may begin; absent: at any time."),
     Key::optional("prune", Section(PRUNE), "When what is not kept is removed."),
     Key::optional("verify", Section(VERIFY), "When stored backups and WAL are verified."),
+    Key::optional("log_index", Section(LOG_INDEX), "When indexes over the WAL are written."),
 ];
 
 pub(crate) static RETENTION: &[Key] = &[

@@ -8,7 +8,7 @@ use crate::diagnostic::{Report, did_you_mean, show};
 use crate::policy_checks;
 use crate::reader::{Reader, Text};
 use crate::schedule::{Schedule, time_zone};
-use crate::timing::{self, PrunePolicy, Timing, VerifyPolicy};
+use crate::timing::{self, LogIndexPolicy, PrunePolicy, Timing, VerifyPolicy};
 use crate::units::{as_optional_seconds, as_seconds};
 use crate::window::{Blackout, Window};
 
@@ -45,6 +45,8 @@ pub struct Policy {
     pub prune: PrunePolicy,
     /// When it is looked whether all is what was signed.
     pub verify: VerifyPolicy,
+    /// When the indexes that are missing over the log are written.
+    pub log_index: LogIndexPolicy,
 }
 
 /// Which backups are kept: any rule that a backup meets keeps it. At least one is not 0.
@@ -105,7 +107,7 @@ pub(crate) fn zone_name<S: Serializer>(zone: &TimeZone, to: S) -> Result<S::Ok, 
 /// Reads a policy file; `has_log`: only sources have it whose log may be kept.
 pub(crate) fn read(name: &str, reader: &Reader<'_>, has_log: bool) -> Option<Policy> {
     let timezone = read_zone(reader);
-    let Timing { schedule, jitter, window, blackout, prune, verify } =
+    let Timing { schedule, jitter, window, blackout, prune, verify, log_index } =
         timing::read(reader, timezone.as_ref());
     let attempts = reader.number("attempts");
     let compression_level = reader.number("compression_level");
@@ -136,6 +138,7 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, has_log: bool) -> Option<Pol
         objectives: objectives?,
         prune: prune?,
         verify: verify?,
+        log_index: log_index?,
     })
 }
 

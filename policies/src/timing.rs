@@ -43,6 +43,26 @@ pub(crate) static VERIFY: &[Key] = &[
     ),
 ];
 
+pub(crate) static LOG_INDEX: &[Key] = &[Key::with_default(
+    "schedule",
+    Text,
+    EVERY_NIGHT,
+    "When to write the indexes that are missing over the WAL in the bucket; `never`: only by hand.",
+)];
+
+/// When indexes are written, where nobody says otherwise.
+const EVERY_NIGHT: &str = "40 4 * * *";
+
+/// That they are not written on a schedule.
+const NEVER: &str = "never";
+
+/// When the indexes that are missing over the log are written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogIndexPolicy {
+    /// When it is due; `None`: only by hand.
+    pub schedule: Option<Schedule>,
+}
+
 /// When what no policy keeps is removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PrunePolicy {
@@ -70,6 +90,7 @@ impl Policy {
             JobKind::Backup => self.schedule.as_ref(),
             JobKind::Prune => self.prune.schedule.as_ref(),
             JobKind::Verify => self.verify.schedule.as_ref(),
+            JobKind::LogIndex => self.log_index.schedule.as_ref(),
             _ => None,
         }
     }
@@ -101,6 +122,7 @@ pub(crate) struct Timing {
     pub(crate) blackout: Vec<Blackout>,
     pub(crate) prune: Option<PrunePolicy>,
     pub(crate) verify: Option<VerifyPolicy>,
+    pub(crate) log_index: Option<LogIndexPolicy>,
 }
 
 /// Reads it, of a policy file.
@@ -112,6 +134,7 @@ pub(crate) fn read(reader: &Reader<'_>, zone: Option<&TimeZone>) -> Timing {
     let prune =
         reader.section("prune").map(|at| PrunePolicy { schedule: read_schedule(&at, &zone) });
     let verify = reader.section("verify").and_then(|at| read_verify(&at, &zone));
+    let log_index = reader.section("log_index").map(|at| read_log_index(&at, &zone));
     let of_prune = prune.as_ref().and_then(|prune| prune.schedule.as_ref());
     let of_verify = verify.as_ref().and_then(|verify| verify.schedule.as_ref());
     let schedules = [schedule.as_ref(), of_prune, of_verify];
@@ -119,7 +142,13 @@ pub(crate) fn read(reader: &Reader<'_>, zone: Option<&TimeZone>) -> Timing {
         policy_checks::jitter(reader, jitter, schedules.into_iter().flatten());
     }
     let window = reader.has("window").then(|| read_window(&reader.section("window")?)).flatten();
-    Timing { schedule, jitter, window, blackout: read_blackout(reader), prune, verify }
+    Timing { schedule, jitter, window, blackout: read_blackout(reader), prune, verify, log_index }
+}
+
+fn read_log_index(reader: &Reader<'_>, zone: &TimeZone) -> LogIndexPolicy {
+    let never = reader.text("schedule").is_some_and(|text| text.value == NEVER);
+    let schedule = if never { None } else { read_schedule(reader, zone) };
+    LogIndexPolicy { schedule }
 }
 
 fn read_schedule(reader: &Reader<'_>, zone: &TimeZone) -> Option<Schedule> {

@@ -234,6 +234,7 @@ daily = 7
         daily["verify"],
         json!({ "schedule": "0 0 * * 0", "within_seconds": 2_592_000, "bytes_per_second": null })
     );
+    assert_eq!(daily["log_index"], json!({ "schedule": "40 4 * * *" }));
     // Prune is due at noon, and waits for the night.
     let now = "2026-07-01T12:00:00Z".parse().unwrap();
     assert_eq!(config.policies["daily"].always_waits(now), [JobKind::Prune]);

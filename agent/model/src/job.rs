@@ -79,11 +79,13 @@ pub enum JobKind {
     Prune,
     /// Copies backups into another repository.
     Replicate,
+    /// Writes the indexes that are missing over the log.
+    LogIndex,
 }
 
 impl JobKind {
     /// Every kind.
-    pub const ALL: [JobKind; 7] = [
+    pub const ALL: [JobKind; 8] = [
         JobKind::Backup,
         JobKind::LogStream,
         JobKind::Verify,
@@ -91,6 +93,7 @@ impl JobKind {
         JobKind::Drill,
         JobKind::Prune,
         JobKind::Replicate,
+        JobKind::LogIndex,
     ];
 
     /// The word for it, as it is logged.
@@ -104,6 +107,7 @@ impl JobKind {
             JobKind::Drill => "drill",
             JobKind::Prune => "prune",
             JobKind::Replicate => "replicate",
+            JobKind::LogIndex => "log_index",
         }
     }
 
@@ -112,6 +116,7 @@ impl JobKind {
     pub fn words(self) -> &'static str {
         match self {
             JobKind::LogStream => "log stream",
+            JobKind::LogIndex => "log index",
             other => other.as_str(),
         }
     }

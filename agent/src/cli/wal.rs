@@ -10,7 +10,7 @@ use serde_json::json;
 use super::args::{FetchArgs, WalVerb};
 use super::screen::Screen;
 use crate::engine::wal::{Ahead, Fetched, LogRequest, Push, note_refusal};
-use crate::engine::{self, StreamOptions, fetch_of, stream};
+use crate::engine::{self, StreamOptions, fetch_of, index, stream};
 use crate::host::{AgentError, Exit, Setup, Stop};
 use crate::log::LogStore;
 use crate::repository::findings::Findings;
@@ -26,7 +26,7 @@ pub(super) async fn wal(
     match verb {
         WalVerb::Push { source, path, .. } => push_one(screen, setup, source, path, stop).await,
         WalVerb::Index { source } => {
-            let written = LogStore::open(setup, source).await?.index_all().await?;
+            let written = index(setup, source, stop).await?;
             let object = json!({ "source": source, "written": written });
             screen.answer("drctl.wal-index/1", object, || {
                 format!("wrote {written} index(es) over the WAL of {source}")

@@ -13,6 +13,9 @@ fn without(control::Which { source, kind }: &control::Which) -> String {
         JobKind::Prune => ("[prune] has no schedule", Some("prune")),
         JobKind::Verify => ("[verify] has no schedule", Some("verify")),
         JobKind::LogStream => ("its `log` is no stream", None),
+        JobKind::LogIndex => {
+            ("its `log` is none, or [log_index] has schedule = \"never\"", Some("wal index"))
+        }
         JobKind::Restore | JobKind::Drill | JobKind::Replicate => ("no agent does that", None),
     };
     let by_hand =

@@ -26,7 +26,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use drctl_model::JobKind;
 use drctl_policies::scheduler::{Action, Event, JobKey, Outcome, Scheduler, Why};
 use jiff::Timestamp;
 use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
@@ -349,9 +348,7 @@ impl Agent {
         self.throttle.end();
         self.handle(Event::Stopping);
         self.pushes.close();
-        // A stream has no end of its own, and a verification goes on later where it was.
-        let ends_now = |kind| matches!(kind, JobKind::LogStream | JobKind::Verify);
-        let endless = self.running.iter().filter(|(key, _)| ends_now(key.kind));
+        let endless = self.running.iter().filter(|(key, _)| work::ends_at_once(key.kind));
         endless.for_each(|(_, running)| running.stop());
         let patience = self.setup.config.agent.stop_timeout;
         tracing::info!(running = self.running.len(), "the agent ends");

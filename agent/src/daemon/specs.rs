@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use drctl_model::{JobKind, SourceId};
 use drctl_policies::scheduler::{JobKey, JobSpec, Rhythm, part_of_jitter};
-use drctl_policies::{Config, Source};
+use drctl_policies::{Config, LogWay, Source};
 
 use crate::host::AgentError;
 
 /// What the agent does on a schedule.
-const SCHEDULED: [JobKind; 3] = [JobKind::Backup, JobKind::Prune, JobKind::Verify];
+const SCHEDULED: [JobKind; 4] =
+    [JobKind::Backup, JobKind::Prune, JobKind::Verify, JobKind::LogIndex];
 
 /// The jobs of all sources that are enabled, for a host of this name.
 pub(super) fn specs(config: &Config, host: &str) -> BTreeMap<JobKey, JobSpec> {
@@ -33,7 +34,10 @@ fn of_source(id: &SourceId, source: &Source, host: &str) -> Vec<(JobKey, JobSpec
         };
         (key, spec)
     };
-    let scheduled = SCHEDULED.into_iter().filter_map(|kind| {
+    // Without log in the bucket there is nothing to index.
+    let has_log = source.engine.log().is_some_and(|log| log.way != LogWay::None);
+    let wanted = SCHEDULED.into_iter().filter(|kind| has_log || *kind != JobKind::LogIndex);
+    let scheduled = wanted.filter_map(|kind| {
         let schedule = policy.schedule_of(kind)?;
         Some(spec(kind, Rhythm::At(schedule.clone())))
     });

@@ -15,7 +15,7 @@ use super::threads::spawn;
 use super::throttle::GivesWay;
 use super::waits::until_free;
 use crate::backup::RequestedKind;
-use crate::engine::{backup, stream};
+use crate::engine::{backup, index, stream};
 use crate::health::scrub;
 use crate::host::{AgentError, Failure, Meter, Setup, Stop, Stopper};
 use crate::prune::remove_unattended;
@@ -152,6 +152,12 @@ async fn verify(setup: &Setup, key: &JobKey, meter: &Meter, stop: &Stop) -> Resu
     Ok(Made::Whole)
 }
 
+/// Whether a run is not waited for where the agent ends: a stream has no end of its own; a verification
+/// goes on later where it was, and so do indexes.
+pub(super) fn ends_at_once(kind: JobKind) -> bool {
+    matches!(kind, JobKind::LogStream | JobKind::Verify | JobKind::LogIndex)
+}
+
 /// Does it.
 async fn work(
     setup: &Setup,
@@ -189,6 +195,11 @@ async fn work(
         }
         JobKind::Prune => prune(setup, key, stop).await.map(|()| Made::Whole),
         JobKind::Verify => verify(&gives_way.setup(setup), key, meter, stop).await,
+        JobKind::LogIndex => {
+            let written = index(setup, source, stop).await?;
+            tracing::info!(source, indexes = written, "the log is indexed");
+            Ok(Made::Whole)
+        }
         other => bail!("the agent does not know how to {}", other.words()),
     }
 }

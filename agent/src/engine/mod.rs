@@ -3,6 +3,7 @@
 mod backup;
 pub(crate) mod found;
 mod handed;
+mod index;
 mod log_archive;
 mod mongodb;
 mod mysql;
@@ -17,6 +18,7 @@ use drctl_policies::{Engine, Source};
 
 pub use backup::backup;
 pub use handed::{Choices, HandsLog, Route};
+pub(crate) use index::index;
 pub(crate) use log_archive::{
     ArchiveVerdict, ArchivedLog, Extent, LogArchive, LogArchives, Look, Replay, Search, fetch_of,
 };

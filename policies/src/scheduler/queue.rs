@@ -8,7 +8,7 @@ use super::{JobKey, Scheduler};
 impl Scheduler {
     /// The job that begins now: what a person wants first, then what waits for longest, so that no
     /// job keeps another one from running for ever. Of those that wait since the same time backups
-    /// are first, then prune, then verify, and of these the one that has not run for longest.
+    /// are first, then prune, then verify, then indexes, and of these the one that has not run for longest.
     pub(super) fn next_to_begin(&self, now: Timestamp) -> Option<JobKey> {
         let candidates = self.jobs.iter().filter_map(|(key, job)| {
             let since = job.wants(key, now, &self.breached)?;
@@ -46,6 +46,7 @@ fn rank(kind: JobKind) -> u8 {
         JobKind::Backup => 0,
         JobKind::Prune => 1,
         JobKind::Verify => 2,
-        _ => 3,
+        JobKind::LogIndex => 3,
+        _ => 4,
     }
 }

@@ -387,6 +387,7 @@ fn windows_and_schedules_of_a_policy() {
             ),
         ),
         ("", "[prune]\nschedule = \"@reboot\"", &format!("{file}:6:12: {NO_NICKNAME}")),
+        ("", "[log_index]\nschedule = \"@reboot\"", &format!("{file}:6:12: {NO_NICKNAME}")),
         (
             "",
             "[verify]\nwithin = \"14d\"",
@@ -505,6 +506,7 @@ fn what_only_just_fits_is_good() {
         "window = { from = \"23:59\", until = \"00:00\" }\nretention.last = 1".to_owned(),
         "verify = { schedule = \"@weekly\", within = \"7d\" }\nretention.last = 1".to_owned(),
         "prune.schedule = \"@yearly\"\nretention.last = 1".to_owned(),
+        "log_index.schedule = \"never\"\nretention.last = 1".to_owned(),
     ];
     for policy in policies {
         assert_eq!(complaints(MAIN, &policy), Vec::<String>::new(), "{policy}");

@@ -9,6 +9,7 @@ mod control;
 mod ends;
 mod hooks;
 mod kills;
+mod log_index;
 mod metrics;
 mod prune;
 mod records;

@@ -57,6 +57,9 @@ pub enum Kind {
     Prune,
     /// Check what is stored.
     Verify,
+    /// Write missing indexes over the WAL.
+    #[value(name = "log_index", alias = "index")]
+    LogIndex,
 }
 
 impl From<Kind> for JobKind {
@@ -66,6 +69,7 @@ impl From<Kind> for JobKind {
             Kind::LogStream => JobKind::LogStream,
             Kind::Prune => JobKind::Prune,
             Kind::Verify => JobKind::Verify,
+            Kind::LogIndex => JobKind::LogIndex,
         }
     }
 }

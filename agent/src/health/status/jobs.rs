@@ -66,7 +66,12 @@ impl SourceStatus {
             JobKind::Verify => self.of_look(last.ended.as_ref()?),
             JobKind::Drill => self.of_drill(last.ended.as_ref()?),
             JobKind::LogStream => self.of_stream(last),
-            JobKind::Backup | JobKind::Restore | JobKind::Prune | JobKind::Replicate => None,
+            // One that fails costs time only, and the agent tells of it.
+            JobKind::Backup
+            | JobKind::Restore
+            | JobKind::Prune
+            | JobKind::Replicate
+            | JobKind::LogIndex => None,
         })
     }
 
