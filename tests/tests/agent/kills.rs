@@ -1,5 +1,7 @@
 //! The agent is killed again and again, at any moment of what it does for a server under load: what was
 //! acknowledged is there, and nothing is left that should have gone with it.
+//!
+//! `tests/kill-agent` does it 200 times.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,10 +10,16 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use drctl_catalog::Catalog;
+use drctl_model::{BackupId, BackupSummary, LogPart};
+use drctl_store::Key;
+use drctl_store::layout::{Kind, classify, piece_at};
 use drctl_tests::agent::Agent;
+use drctl_tests::cluster::{Program, as_owner, give_away, own_place};
 use drctl_tests::servers::minio::Minio;
 use drctl_tests::servers::postgres::Postgres;
-use drctl_tests::site::{Site, until};
+use drctl_tests::site::{Ran, Site, until};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 use crate::common::NEVER;
 
@@ -20,6 +28,10 @@ const ROUNDS: u32 = 3;
 
 /// The longest that it lives, behind its start.
 const LIFE: Duration = Duration::from_secs(3);
+
+/// The bucket, and what is put before each key in it.
+const BUCKET: &str = "shop";
+const PREFIX: &str = "below/";
 
 /// A client that commits without an end, some thousand rows in a second.
 const LOAD: &str = "do $$ begin loop \
@@ -30,7 +42,7 @@ const LOAD: &str = "do $$ begin loop \
 struct Loaded {
     site: Site,
     server: Postgres,
-    _minio: Minio,
+    minio: Minio,
     client: Child,
 }
 
@@ -46,7 +58,7 @@ impl Loaded {
         server.psql("postgres", "create table ticks (id int, note text)");
         server.psql("postgres", "insert into ticks select g, 'x' from generate_series(1, 20000) g");
         let (minio, site) = (Minio::start(), Site::empty());
-        minio.make_bucket("shop");
+        minio.make_bucket(BUCKET);
         site.init_s3(&server, (&minio, &minio.endpoint()), "s3://shop/below", &[]);
         // The same server once more, as dumps.
         let text = fs::read_to_string(site.config()).expect("a configuration");
@@ -62,7 +74,7 @@ impl Loaded {
         let mut client = server.client("psql");
         client.args(["-XAtq", "-d", "postgres", "-c", LOAD]);
         let client = client.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a client");
-        Loaded { site, server, _minio: minio, client }
+        Loaded { site, server, minio, client }
     }
 
     fn sql(&self, sql: &str) -> String {
@@ -71,7 +83,11 @@ impl Loaded {
 
     /// An agent that has begun all that it can do; whatever of it runs already is not begun again.
     fn agent(&self, prunes: bool) -> Agent<'_> {
-        let agent = Agent::start(&self.site);
+        let temporary = self.site.path("tmp");
+        fs::create_dir_all(&temporary).expect("a directory");
+        let mut command = self.site.command(&["agent"]);
+        command.env("TMPDIR", temporary);
+        let agent = Agent::start_as(&self.site, command);
         for job in [&["run", "shop"][..], &["run", "dumps"]] {
             let _ = self.site.drctl(job);
         }
@@ -83,12 +99,60 @@ impl Loaded {
     }
 
     /// What is on record as committed, whoever looks.
-    fn committed(&self) -> BTreeSet<String> {
+    fn backups(&self) -> Vec<BackupSummary> {
         let path = self.site.path("state/catalog.db");
         let look = async { Catalog::open_read_only(&path).await?.backups(None).await };
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let all = runtime.block_on(look).expect("a catalog");
-        all.into_iter().map(|one| format!("{}/{}", one.source, one.backup)).collect()
+        Runtime::new().expect("a runtime").block_on(look).expect("a catalog")
+    }
+
+    /// The names of these.
+    fn committed(&self) -> BTreeSet<String> {
+        let all = self.backups();
+        all.iter().map(|one| format!("{}/{}", one.source, one.backup)).collect()
+    }
+
+    /// All keys in the bucket, as its server lists them.
+    fn keys(&self) -> Vec<Key> {
+        let client = self.minio.client();
+        let list = async {
+            let pages = client.list_objects_v2().bucket(BUCKET).prefix(PREFIX).into_paginator();
+            let (mut pages, mut keys) = (pages.send(), Vec::new());
+            while let Some(page) = pages.next().await {
+                let page = page.expect("a page of the listing");
+                let of = |key: &str| Key::from(key.strip_prefix(PREFIX).expect("below the prefix"));
+                keys.extend(page.contents().iter().filter_map(|one| one.key()).map(of));
+            }
+            keys
+        };
+        Runtime::new().expect("a runtime").block_on(list)
+    }
+
+    /// Removes one object behind drctl's back.
+    fn delete(&self, key: &Key) {
+        let client = self.minio.client();
+        let request = client.delete_object().bucket(BUCKET).key(format!("{PREFIX}{key}"));
+        let deleted = Runtime::new().expect("a runtime").block_on(request.send());
+        let _ = deleted.expect("delete an object");
+    }
+
+    /// The base backup in the bucket that begins first, and where its WAL begins.
+    fn oldest_base(&self, keys: &[Key]) -> (BackupId, u64) {
+        let kinds = keys.iter().map(classify);
+        let there = kinds.filter_map(|kind| match kind {
+            Kind::Manifest(source, id) if source.as_str() == "shop" => Some(id),
+            _ => None,
+        });
+        let there: BTreeSet<BackupId> = there.collect();
+        let backups = self.backups().into_iter().filter(|one| there.contains(&one.backup));
+        let begins = backups.filter_map(|one| Some((one.kind.coordinates()?.start.0, one.backup)));
+        let (start, id) = begins.min().expect("a base backup");
+        (id, start)
+    }
+
+    /// Up to where the server was told that its WAL is safe.
+    fn told(&self) -> u64 {
+        let sql = "select max(restart_lsn) - '0/0'::pg_lsn from pg_replication_slots";
+        self.sql(sql).parse().expect("a position")
     }
 
     /// Asserts that nothing of an agent that was killed lives on, here or on the server.
@@ -118,28 +182,46 @@ impl Loaded {
         entries.filter_map(of).collect()
     }
 
-    /// Asserts that all WAL is there of which the server was told that it is.
-    fn wal_is_whole(&self, round: u32) {
-        let told = self.sql("select coalesce(max(restart_lsn), '0/0') from pg_replication_slots");
+    /// Asserts that all WAL is in the bucket of which the server was told that it is safe: piece behind piece,
+    /// from the oldest base backup on, or from the first piece (which begins at `first`) if that is younger.
+    /// What base backups bring along themselves does not count.
+    fn wal_is_whole(&self, first: u64, round: u32) {
+        let (told, keys) = (self.told(), self.keys());
+        let (_, oldest) = self.oldest_base(&keys);
+        let lacks = hole(&pieces(&keys), (first.max(oldest), told));
+        assert_eq!(lacks, None, "round {round}: {told} was confirmed");
         let view = self.site.drctl(&["--json", "timeline", "shop"]);
         assert!(matches!(view.code, Some(0 | 3)), "{view:?}");
         let view = view.json();
         assert_eq!(view["lost"], serde_json::json!([]), "round {round}: {view}");
-        let timeline = &view["timelines"][0];
-        // A base backup that is ahead of the stream brings WAL of its own, behind what is confirmed.
-        for gap in timeline["gaps"].as_array().expect("gaps") {
-            let from = gap["from"].as_str().expect("a position");
-            let is_behind = format!("select '{from}'::pg_lsn >= '{told}'::pg_lsn");
-            assert_eq!(self.sql(&is_behind), "t", "round {round}: {told}, {timeline}");
+    }
+
+    /// Ends the load, and waits until the server was told that all of it is safe. How many rows were committed.
+    fn ends(&self) -> String {
+        let of_it = "from pg_stat_activity where query like 'do $$ begin loop%' and pid <> pg_backend_pid()";
+        let _ = self.sql(&format!("select pg_terminate_backend(pid) {of_it}"));
+        until("the load to end", || self.sql(&format!("select count(*) {of_it}")) == "0");
+        let rows = self.sql("select count(*) from ticks");
+        let written = self.sql("select pg_current_wal_flush_lsn() - '0/0'::pg_lsn");
+        let written: u64 = written.parse().expect("a position");
+        until("all of it to be confirmed", || self.told() >= written);
+        rows
+    }
+
+    /// Recovers to the end of the WAL, from that base backup on, with nothing of this host but its configuration
+    /// and keys.
+    fn recovered(&self, program: &Program, base: &BackupId) -> (Ran, TempDir) {
+        for gone in ["state", "run"] {
+            let _ = fs::remove_dir_all(self.site.path(gone));
         }
-        let spans = timeline["spans"].as_array().expect("spans");
-        let until = spans.last().expect("WAL")["until"].as_str().expect("a position");
-        let reaches = format!("select '{until}'::pg_lsn >= '{told}'::pg_lsn");
-        assert_eq!(
-            self.sql(&reaches),
-            "t",
-            "round {round}: {told} was confirmed, {until} is there"
-        );
+        // A server does not run as root.
+        give_away(&self.site.path(""));
+        let (folder, path) = own_place();
+        let mut command = as_owner(program.path());
+        command.env("DRCTL_CONFIG", self.site.config()).env_remove("DRCTL_LOG");
+        command.args(["--json", "restore", "shop", "--to-end", "--promote"]);
+        command.args(["--backup", base.as_str(), "--to-directory"]).arg(path);
+        (Ran::of(&command.output().expect("start drctl")), folder)
     }
 
     /// What lies in drctl's own directories, but for the numbers in its names.
@@ -148,7 +230,7 @@ impl Loaded {
             let files = self.site.files(below);
             files.into_iter().map(|path| format!("{below}/{}", path.display())).collect::<Vec<_>>()
         };
-        [of("state"), of("run")].concat().into_iter().collect()
+        [of("state"), of("run"), of("tmp")].concat().into_iter().collect()
     }
 }
 
@@ -167,17 +249,35 @@ fn succeeds(agent: &Agent, host: &Loaded, source: &str) {
     });
 }
 
-#[test]
-fn an_agent_that_is_killed_at_any_moment_loses_nothing_and_leaves_nothing() {
-    let host = Loaded::open();
-    let rounds = std::env::var("DRCTL_KILL_ROUNDS").ok().and_then(|n| n.parse().ok());
-    let rounds = rounds.unwrap_or(ROUNDS);
-    let agent = host.agent(false);
-    succeeds(&agent, &host, "shop");
-    succeeds(&agent, &host, "dumps");
-    let _ = agent.stop().ended(0);
-    host.is_alone();
-    let clean = host.files();
+/// The pieces of WAL of `shop` among these keys: from and until, in order.
+fn pieces(keys: &[Key]) -> Vec<(u64, u64)> {
+    let places = keys.iter().filter_map(piece_at).filter(|(source, _)| source.as_str() == "shop");
+    let ranges = places.filter_map(|(_, place)| match place.part {
+        LogPart::Range { start, end } => Some((start.0, end.0)),
+        LogPart::Note { .. } => None,
+    });
+    let mut ranges: Vec<(u64, u64)> = ranges.collect();
+    ranges.sort_unstable();
+    ranges
+}
+
+/// The first hole between two positions that these pieces, in order, leave.
+fn hole(pieces: &[(u64, u64)], (from, until): (u64, u64)) -> Option<(u64, u64)> {
+    let mut at = from;
+    for (start, end) in pieces {
+        if at >= until {
+            break;
+        }
+        if *start > at {
+            return Some((at, *start));
+        }
+        at = at.max(*end);
+    }
+    (at < until).then_some((at, until))
+}
+
+/// Kills an agent again and again; how many backups were on record meanwhile.
+fn killed(host: &Loaded, rounds: u32, first: u64) -> usize {
     // Seeded, so that a failure can be tried again; the machine's own timing does the rest.
     let mut random = 0x9E37_79B9_7F4A_7C15_u64;
     let mut acknowledged = host.committed();
@@ -191,31 +291,83 @@ fn an_agent_that_is_killed_at_any_moment_loses_nothing_and_leaves_nothing() {
         agent.kill();
         host.is_alone();
         acknowledged.extend(host.committed());
-        host.wal_is_whole(round);
+        host.wal_is_whole(first, round);
         // What is gone and was not removed on purpose is LOST, which is told here.
         let _ = host.site.json(0, &["verify"]);
     }
-    let agent = host.agent(false);
-    succeeds(&agent, &host, "shop");
-    succeeds(&agent, &host, "dumps");
-    let _ = agent.stop().ended(0);
-    host.is_alone();
-    assert_eq!(host.files(), clean, "what was left was swept");
-    // No lock is held, and no job is without an end.
+    acknowledged.len()
+}
+
+/// Asserts that no lock is held and no job is without an end, and that all that is stored is what was signed.
+fn nothing_is_left(host: &Loaded) {
     for source in ["shop", "dumps"] {
         let _ = host.site.json(0, &["backup", source]);
     }
     let unfinished = async {
         Catalog::open_read_only(&host.site.path("state/catalog.db")).await?.unfinished_jobs().await
     };
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let runtime = Runtime::new().expect("a runtime");
     assert_eq!(runtime.block_on(unfinished).expect("the job log").len(), 0);
     // What attempts that died have left is told, and is no fault.
     let checked = host.site.drctl(&["--json", "catalog", "check"]);
     assert!(matches!(checked.code, Some(0 | 3)), "{checked:?}");
     assert_eq!(checked.json()["equal"], true, "{checked:?}");
     let _ = host.site.json(0, &["verify", "--data"]);
-    host.wal_is_whole(rounds);
-    let text = format!("{rounds} kills, {} backups on record, none lost\n", acknowledged.len());
+}
+
+/// Asserts that every row comes back from the bucket alone, from the oldest base backup on; and that a piece
+/// that is missed there would have been noticed.
+fn all_comes_back(host: &Loaded, rows: &str) {
+    let keys = host.keys();
+    let (base, start) = host.oldest_base(&keys);
+    let program = Program::placed();
+    let (ran, folder) = host.recovered(&program, &base);
+    let _ = ran.ended(0);
+    let restored = Postgres::builder().data(&folder.path().join("restored/data")).start();
+    assert_eq!(restored.psql("postgres", "select count(*) from ticks"), rows);
+    let all = pieces(&keys);
+    let of_it = (start.max(all[0].0), host.told());
+    assert_eq!(hole(&all, of_it), None);
+    let without = |gone: usize| {
+        let rest: Vec<_> = all[..gone].iter().chain(&all[gone + 1..]).copied().collect();
+        hole(&rest, of_it).is_some()
+    };
+    let needed: Vec<usize> = (0..all.len()).filter(|gone| without(*gone)).collect();
+    let gone = all[needed[needed.len() / 2]];
+    let key = keys.iter().find(|key| pieces(std::slice::from_ref(key)) == [gone]);
+    host.delete(key.expect("its key"));
+    assert_eq!(hole(&pieces(&host.keys()), of_it), Some(gone));
+    let (ran, _folder) = host.recovered(&program, &base);
+    assert_ne!(ran.code, Some(0), "{ran:?}");
+}
+
+#[test]
+fn an_agent_that_is_killed_at_any_moment_loses_nothing_and_leaves_nothing() {
+    let host = Loaded::open();
+    let rounds = std::env::var("DRCTL_KILL_ROUNDS").ok().and_then(|n| n.parse().ok());
+    let rounds = rounds.unwrap_or(ROUNDS);
+    let agent = host.agent(false);
+    succeeds(&agent, &host, "shop");
+    succeeds(&agent, &host, "dumps");
+    let _ = agent.stop().ended(0);
+    host.is_alone();
+    let (clean, first) = (host.files(), pieces(&host.keys())[0].0);
+    let acknowledged = killed(&host, rounds, first);
+    let agent = host.agent(false);
+    succeeds(&agent, &host, "shop");
+    succeeds(&agent, &host, "dumps");
+    let _ = agent.stop().ended(0);
+    host.is_alone();
+    assert_eq!(host.files(), clean, "what was left was swept");
+    nothing_is_left(&host);
+    let agent = host.agent(false);
+    let rows = host.ends();
+    agent.kill();
+    host.is_alone();
+    host.wal_is_whole(first, rounds);
+    all_comes_back(&host, &rows);
+    let text = format!(
+        "{rounds} kills, {acknowledged} backups on record, {rows} rows committed, none lost\n"
+    );
     std::io::stdout().write_all(text.as_bytes()).expect("written");
 }
