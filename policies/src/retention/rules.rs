@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 
 use super::{Candidate, Reason, Reasons, because};
 use crate::policy::RetentionPolicy;
@@ -31,45 +31,61 @@ pub(super) fn apply(
     for (of, nth) in counted.iter().zip(1..=policy.last) {
         because(reasons, of, Reason::Last(nth));
     }
-    for which in [0, 1] {
-        let dated: Vec<(&Candidate, Timestamp)> =
-            counted.iter().map(|of| (*of, of.times()[which])).collect();
-        for (period, count) in [
-            (Period::Hour, policy.hourly),
-            (Period::Day, policy.daily),
-            (Period::Week, policy.weekly),
-            (Period::Month, policy.monthly),
-            (Period::Year, policy.yearly),
-        ] {
-            newest_of_each(period, count, zone, &dated, reasons);
-        }
-        within(policy, &dated, reasons);
+    by_times(policy, zone, counted, |of| of.times()[0], reasons);
+    // Nearly always the other time is the same.
+    if counted.iter().any(|of| of.times()[0] != of.times()[1]) {
+        by_times(policy, zone, counted, |of| of.times()[1], reasons);
     }
+}
+
+/// What the rules say by one time of each.
+fn by_times(
+    policy: &RetentionPolicy,
+    zone: &TimeZone,
+    counted: &[&Candidate],
+    time: impl Fn(&Candidate) -> Timestamp,
+    reasons: &mut Reasons,
+) {
+    // There may be very many: each is looked up in the time zone once.
+    let dated: Vec<(&Candidate, Zoned)> =
+        counted.iter().map(|of| (*of, time(of).to_zoned(zone.clone()))).collect();
+    for (period, count) in [
+        (Period::Hour, policy.hourly),
+        (Period::Day, policy.daily),
+        (Period::Week, policy.weekly),
+        (Period::Month, policy.monthly),
+        (Period::Year, policy.yearly),
+    ] {
+        newest_of_each(period, count, &dated, reasons);
+    }
+    within(policy, &dated, reasons);
 }
 
 /// The newest of each of the latest so many periods in which there is one.
 fn newest_of_each(
     period: Period,
     count: u32,
-    zone: &TimeZone,
-    dated: &[(&Candidate, Timestamp)],
+    dated: &[(&Candidate, Zoned)],
     reasons: &mut Reasons,
 ) {
-    let mut newest: BTreeMap<(i64, String), &Candidate> = BTreeMap::new();
+    if count == 0 {
+        return;
+    }
+    let mut newest: BTreeMap<i64, (&Candidate, &Zoned)> = BTreeMap::new();
     for (of, at) in dated {
-        newest.entry(period.of(*at, zone)).or_insert(of);
+        newest.entry(period.number(at)).or_insert((of, at));
     }
     let count = usize::try_from(count).unwrap_or(usize::MAX);
-    for ((_, which), of) in newest.into_iter().rev().take(count) {
-        because(reasons, of, Reason::Newest { of: period, which });
+    for (of, at) in newest.into_values().rev().take(count) {
+        because(reasons, of, Reason::Newest { of: period, which: period.name(at) });
     }
 }
 
-fn within(policy: &RetentionPolicy, dated: &[(&Candidate, Timestamp)], reasons: &mut Reasons) {
-    let newest = dated.iter().map(|(_, at)| *at).max();
+fn within(policy: &RetentionPolicy, dated: &[(&Candidate, Zoned)], reasons: &mut Reasons) {
+    let newest = dated.iter().map(|(_, at)| at.timestamp()).max();
     let Some((within, newest)) = policy.within.zip(newest) else { return };
     let oldest = newest.checked_sub(within).unwrap_or(Timestamp::MIN);
-    for (of, _) in dated.iter().filter(|(_, at)| *at >= oldest) {
+    for (of, _) in dated.iter().filter(|(_, at)| at.timestamp() >= oldest) {
         because(reasons, of, Reason::Within);
     }
 }
@@ -86,28 +102,36 @@ pub(super) fn too_old(policy: &RetentionPolicy, counted: &[&Candidate], reasons:
 }
 
 impl Period {
-    /// A number that grows with time and is the same within one period, and its name.
-    fn of(self, at: Timestamp, zone: &TimeZone) -> (i64, String) {
-        let there = at.to_zoned(zone.clone());
-        let (year, month) = (i64::from(there.year()), i64::from(there.month()));
+    /// A number that grows with time and is the same within one period.
+    fn number(self, at: &Zoned) -> i64 {
+        let (year, month) = (i64::from(at.year()), i64::from(at.month()));
         match self {
+            // The hour that a clock shows twice is two hours.
             Period::Hour => {
-                // The hour that a clock shows twice is two hours.
-                let begins =
-                    at.as_second() - i64::from(there.minute()) * 60 - i64::from(there.second());
-                (begins, there.strftime("%Y-%m-%d %H:00%:z").to_string())
+                let of_hour = i64::from(at.minute()) * 60 + i64::from(at.second());
+                at.timestamp().as_second() - of_hour
             }
-            Period::Day => (
-                (year * 12 + month) * 31 + i64::from(there.day()),
-                there.strftime("%Y-%m-%d").to_string(),
-            ),
+            Period::Day => (year * 12 + month) * 31 + i64::from(at.day()),
             Period::Week => {
-                let week = there.date().iso_week_date();
-                let (year, week) = (week.year(), week.week());
-                (i64::from(year) * 54 + i64::from(week), format!("{year:04}-W{week:02}"))
+                let week = at.date().iso_week_date();
+                i64::from(week.year()) * 54 + i64::from(week.week())
             }
-            Period::Month => (year * 12 + month, there.strftime("%Y-%m").to_string()),
-            Period::Year => (year, there.strftime("%Y").to_string()),
+            Period::Month => year * 12 + month,
+            Period::Year => year,
+        }
+    }
+
+    /// What people call it.
+    fn name(self, at: &Zoned) -> String {
+        match self {
+            Period::Hour => at.strftime("%Y-%m-%d %H:00%:z").to_string(),
+            Period::Day => at.strftime("%Y-%m-%d").to_string(),
+            Period::Week => {
+                let week = at.date().iso_week_date();
+                format!("{:04}-W{:02}", week.year(), week.week())
+            }
+            Period::Month => at.strftime("%Y-%m").to_string(),
+            Period::Year => at.strftime("%Y").to_string(),
         }
     }
 }
