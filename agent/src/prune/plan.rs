@@ -1,6 +1,6 @@
 //! The plan: pure. What goes, what stays and why, and what stands for all of that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use drctl_model::{BackupId, BackupSummary, Digest, InForce, Lineage, LogAt, Lsn, SourceId};
 use drctl_policies::Policy;
@@ -117,17 +117,12 @@ impl PrunePlan {
             .iter()
             .filter_map(|one| Some((&one.summary.backup, &one.summary.kind.parent()?.backup)))
             .collect();
-        let depth = |one: &&Planned| {
-            let mut seen = BTreeSet::new();
-            let mut at = &one.summary.backup;
-            while let Some(parent) = parents.get(at).filter(|parent| seen.insert(**parent)) {
-                at = parent;
-            }
-            seen.len()
-        };
+        let depths = depths(&parents);
         // Of those that are based on equally many the oldest goes first.
         going.reverse();
-        going.sort_by_key(|one| std::cmp::Reverse(depth(one)));
+        going.sort_by_cached_key(|one| {
+            std::cmp::Reverse(depths.get(&one.summary.backup).copied().unwrap_or_default())
+        });
         going
     }
 
@@ -208,6 +203,27 @@ impl PrunePlan {
         let all = format!("{} {going:?} {log:?} {rest:?} {orphans:?}", self.source);
         drctl_store::digest(all.as_bytes()).to_string()[..16].to_owned()
     }
+}
+
+/// On how many others each of these is based, by what it is based on itself: each is asked once.
+fn depths<'a>(parents: &BTreeMap<&'a BackupId, &'a BackupId>) -> HashMap<&'a BackupId, usize> {
+    let mut known: HashMap<&BackupId, usize> = HashMap::new();
+    for id in parents.keys() {
+        let (mut path, mut at) = (Vec::new(), *id);
+        // What names itself in a circle is met again, and known by then.
+        while !known.contains_key(at) {
+            let _ = known.insert(at, 0);
+            let Some(parent) = parents.get(at) else { break };
+            path.push(at);
+            at = parent;
+        }
+        let mut depth = known.get(at).copied().unwrap_or_default();
+        for id in path.into_iter().rev() {
+            depth += 1;
+            let _ = known.insert(id, depth);
+        }
+    }
+    known
 }
 
 /// What the policy says of all that there is. Of a source that is frozen nothing goes.
