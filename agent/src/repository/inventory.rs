@@ -145,10 +145,10 @@ pub(crate) async fn not_counted(
     source: &SourceId,
     known: &[BackupSummary],
 ) -> Result<(Vec<(SourceId, BackupId, String)>, Newer)> {
-    let is_known =
-        |id: &BackupId| known.iter().any(|one| one.source == *source && one.backup == *id);
+    let known = known.iter().filter(|one| one.source == *source).map(|one| &one.backup);
+    let known: BTreeSet<&BackupId> = known.collect();
     let mut unknown = repository.attempts(source).await?;
-    unknown.retain(|id| !is_known(id));
+    unknown.retain(|id| !known.contains(id));
     unknown.truncate(UNKNOWN);
     let read = |id: BackupId| async move { (repository.manifest(source, &id).await, id) };
     let mut read = stream::iter(unknown).map(read).buffered(MANIFESTS_AT_ONCE);
