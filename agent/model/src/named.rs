@@ -11,7 +11,7 @@ use crate::{BackupId, Digest};
 pub const MOST_NAMED: usize = 64;
 
 /// A manifest that a signed document names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Named {
     /// Which backup of the same source.
     pub backup: BackupId,

@@ -1,6 +1,6 @@
 //! What the bucket holds, as far as its manifests tell.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use anyhow::{Context as _, Result};
@@ -14,7 +14,7 @@ use super::chain::Family;
 use super::count_and_size::Seen;
 use super::deleted::tell;
 use super::faults::{is_bad_manifest, is_newer};
-use super::named::by_manifest;
+use super::named::name_once;
 use super::{Closed, MANIFESTS_AT_ONCE, Repository, everything};
 use crate::host::Failure;
 
@@ -46,7 +46,7 @@ pub struct Inventory {
     pub broken: Vec<(SourceId, BackupId, String)>,
     /// Backups of which other objects are listed than their manifests name, with what differs.
     pub lacking: Vec<(SourceId, BackupId, String)>,
-    /// What the manifests of each source name, and which one does.
+    /// What the manifests of each source name, each once, and which one does.
     pub named: BTreeMap<SourceId, Vec<(Named, String)>>,
     /// What may not be looked into: its sources are left out.
     pub closed: Closed,
@@ -89,7 +89,7 @@ pub(crate) async fn inventory_of_open(repository: &Repository) -> Result<Invento
         .chain(&hidden)
         .map(|(source, _)| source.clone())
         .collect();
-    let mut committed = BTreeSet::new();
+    let (mut committed, mut named) = (BTreeSet::new(), BTreeMap::new());
     let sources = sources.into_iter().filter(|source| !found.closed.holds(source));
     let sources: Vec<SourceId> = sources.collect();
     let mut all = everything(repository, sources);
@@ -102,8 +102,7 @@ pub(crate) async fn inventory_of_open(repository: &Repository) -> Result<Invento
                 if let Some(why) = there.lacks(bucket, &at, proven.manifest.objects()) {
                     found.lacking.push((at.0.clone(), at.1, why));
                 }
-                let names = by_manifest(&proven.manifest);
-                found.named.entry(at.0).or_default().extend(names);
+                name_once(named.entry(at.0).or_default(), &proven.manifest);
                 found.backups.push(proven.summary());
             }
             Err(error) => {
@@ -116,6 +115,12 @@ pub(crate) async fn inventory_of_open(repository: &Repository) -> Result<Invento
         }
     }
     drop(all);
+    let in_order = |names: HashMap<_, _>| {
+        let mut names = Vec::from_iter(names);
+        names.sort_unstable();
+        names
+    };
+    found.named = named.into_iter().map(|(source, names)| (source, in_order(names))).collect();
     found.deleted = hidden.into_iter().filter(|at| committed.contains(at)).collect();
     found.never_counted = tell(repository, deleted).await?;
     let orphans = data.into_keys().filter(|at| !committed.contains(at));

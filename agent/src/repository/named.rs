@@ -1,7 +1,7 @@
 //! What signed documents name. It is collected when one is about to be signed. Where the bucket
 //! does not hold it any more, it is missed, even by a host that has never seen it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::Result;
 use drctl_catalog::{Catalog, Loss, NamedBy, Why};
@@ -95,6 +95,16 @@ pub(crate) fn by_manifest(manifest: &Manifest) -> Names {
     manifest.before.iter().map(|named| (named.clone(), by.clone())).collect()
 }
 
+/// Adds what a manifest names that is not among the names yet: nearly all of it was named by the one behind it.
+pub(crate) fn name_once(names: &mut HashMap<Named, String>, manifest: &Manifest) {
+    let by = || format!("the backup {}", manifest.backup);
+    for named in &manifest.before {
+        if !names.contains_key(named) {
+            let _ = names.insert(named.clone(), by());
+        }
+    }
+}
+
 /// Tells a catalog what the manifests of a bucket name, and which of them only a newer drctl reads; one
 /// that cannot be told learns it later.
 pub(crate) async fn note(catalog: &Catalog, found: &Inventory) {
@@ -182,5 +192,56 @@ async fn lacks(repository: &Repository, source: &SourceId, named: &Named) -> Res
             Ok(if same { None } else { Some(other.to_owned().into()) })
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drctl_model::{BackupKind, Dumped, Engine, RepositoryId};
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn id(n: u64) -> BackupId {
+        BackupId::new(Timestamp::UNIX_EPOCH, n)
+    }
+
+    fn naming(n: u64, before: impl IntoIterator<Item = u64>) -> Manifest {
+        let kind = BackupKind::Logical(Dumped::default());
+        let named = |n| Named { backup: id(n), manifest_sha256: Digest([7; 32]) };
+        Manifest {
+            header: Manifest::header(Engine::PgDump, &kind),
+            repository: RepositoryId::new(7),
+            source: "shop".parse().unwrap(),
+            backup: id(n),
+            host: "db1".to_owned(),
+            engine: Engine::PgDump,
+            kind,
+            started: Timestamp::UNIX_EPOCH,
+            finished: Timestamp::UNIX_EPOCH,
+            tools: BTreeMap::new(),
+            recipients: Vec::new(),
+            children: Vec::new(),
+            suspect: Vec::new(),
+            before: before.into_iter().map(named).collect(),
+            streams: Vec::new(),
+            sealed: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_many_manifests_name_is_kept_once_by_the_first_that_does() {
+        let mut names = HashMap::new();
+        for manifest in [naming(9, 1..9), naming(8, 0..8), naming(7, 0..7)] {
+            name_once(&mut names, &manifest);
+        }
+        let by = |n| {
+            let named = Named { backup: id(n), manifest_sha256: Digest([7; 32]) };
+            names.get(&named).map(String::as_str)
+        };
+        assert_eq!(names.len(), 9);
+        assert_eq!((by(8), by(1)), (by(7), by(2)));
+        assert_eq!(by(0), Some(&*format!("the backup {}", id(8))));
+        assert_eq!(by(1), Some(&*format!("the backup {}", id(9))));
     }
 }
