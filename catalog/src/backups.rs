@@ -1,6 +1,8 @@
-use drctl_model::{BackupId, BackupSummary, Engine, SourceId, chain, newest, shown};
+use std::slice;
+
+use drctl_model::{BackupId, BackupSummary, Digest, Engine, SourceId, chain, newest, shown};
 use jiff::Timestamp;
-use rusqlite::{Connection, Params, Row, params};
+use rusqlite::{Connection, Params, Row, Statement, params};
 use serde_json::Value;
 
 use crate::error::Fault;
@@ -153,45 +155,65 @@ fn read_all(
     Ok(all(connection, sql, params, read)?.into_iter().flatten().collect())
 }
 
+const PUT: &str = "INSERT OR REPLACE INTO backups (source, backup, engine, kind, host, started, finished, \
+    plain_bytes, sealed_bytes, segments, suspect, manifest_sha256, accepted, signer, objects, object_bytes) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+
 /// Puts one row.
 pub(crate) fn put(
     connection: &Connection,
     backup: &BackupSummary,
     before: Before,
 ) -> Result<(), Fault> {
-    if before == Before::Same
-        && let Some(known) = get(connection, &backup.source, &backup.backup)?
-        && known.manifest_sha256 != backup.manifest_sha256
-    {
-        let (source_id, backup) = (backup.source.clone(), backup.backup.clone());
-        return Err(CatalogError::Conflict { source_id, backup }.into());
+    put_all(connection, slice::from_ref(backup), before)
+}
+
+/// Puts rows, of which there may be very many: what is asked of SQLite is prepared once.
+pub(crate) fn put_all(
+    connection: &Connection,
+    backups: &[BackupSummary],
+    before: Before,
+) -> Result<(), Fault> {
+    let sql = "SELECT manifest_sha256 FROM backups WHERE source = ?1 AND backup = ?2";
+    let (mut known, mut statement) = (connection.prepare(sql)?, connection.prepare(PUT)?);
+    for backup in backups {
+        if before == Before::Same && is_another(&mut known, backup)? {
+            let (source_id, backup) = (backup.source.clone(), backup.backup.clone());
+            return Err(CatalogError::Conflict { source_id, backup }.into());
+        }
+        put_row(&mut statement, backup)?;
     }
+    Ok(())
+}
+
+/// Whether a backup is known with another manifest.
+fn is_another(known: &mut Statement<'_>, backup: &BackupSummary) -> Result<bool, Fault> {
+    let mut rows = known.query([backup.source.as_str(), backup.backup.as_str()])?;
+    let Some(row) = rows.next()? else { return Ok(false) };
+    Ok(parsed::<Digest>(row, "manifest_sha256")? != backup.manifest_sha256)
+}
+
+fn put_row(statement: &mut Statement<'_>, backup: &BackupSummary) -> Result<(), Fault> {
     let kind = serde_json::to_string(&backup.kind).map_err(bad_json("kind"))?;
     let suspect = serde_json::to_string(&backup.suspect).map_err(bad_json("suspect"))?;
-    connection.execute(
-        "INSERT OR REPLACE INTO backups (source, backup, engine, kind, host, started, finished, \
-         plain_bytes, sealed_bytes, segments, suspect, manifest_sha256, accepted, signer, objects, \
-         object_bytes) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-        params![
-            backup.source.as_str(),
-            backup.backup.as_str(),
-            backup.engine.as_str(),
-            kind,
-            backup.host,
-            time(backup.started),
-            time(backup.finished),
-            backup.plain_bytes.cast_signed(),
-            backup.sealed_bytes.cast_signed(),
-            backup.segments.cast_signed(),
-            suspect,
-            backup.manifest_sha256.to_string(),
-            backup.accepted.map(time),
-            backup.signer,
-            backup.objects.map(|(objects, _)| objects.cast_signed()),
-            backup.objects.map(|(_, bytes)| bytes.cast_signed()),
-        ],
-    )?;
+    let _ = statement.execute(params![
+        backup.source.as_str(),
+        backup.backup.as_str(),
+        backup.engine.as_str(),
+        kind,
+        backup.host,
+        time(backup.started),
+        time(backup.finished),
+        backup.plain_bytes.cast_signed(),
+        backup.sealed_bytes.cast_signed(),
+        backup.segments.cast_signed(),
+        suspect,
+        backup.manifest_sha256.to_string(),
+        backup.accepted.map(time),
+        backup.signer,
+        backup.objects.map(|(objects, _)| objects.cast_signed()),
+        backup.objects.map(|(_, bytes)| bytes.cast_signed()),
+    ])?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use drctl_model::{BackupId, BackupSummary, SourceId};
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use crate::backups::{Before, put};
+use crate::backups::{Before, put_all};
 use crate::error::Fault;
 use crate::rows::{all, parsed, time};
 use crate::schema::write;
@@ -21,9 +21,7 @@ impl Catalog {
         let backups = backups.to_vec();
         self.call(move |connection| {
             let transaction = write(connection)?;
-            for backup in &backups {
-                put(&transaction, backup, Before::Any)?;
-            }
+            put_all(&transaction, &backups, Before::Any)?;
             Ok(transaction.commit()?)
         })
         .await

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use drctl_model::{Named, SourceId};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Statement, params};
 
 use crate::error::Fault;
 use crate::rows::{all, parsed};
@@ -51,27 +51,31 @@ impl Catalog {
                 return Ok(());
             }
             let transaction = write(connection)?;
+            let mut statement = transaction.prepare(PUT)?;
             for (named, by) in new {
-                put(&transaction, &source, named, by, false)?;
+                put(&mut statement, &source, named, by, false)?;
             }
+            drop(statement);
             Ok(transaction.commit()?)
         })
         .await
     }
 }
 
+/// There may be very many: it is prepared once.
+const PUT: &str = "INSERT INTO named (source, backup, manifest_sha256, named_by, forgotten) \
+    VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+
 fn put(
-    connection: &Connection,
+    statement: &mut Statement<'_>,
     source: &SourceId,
     named: &Named,
     by: &str,
     forgotten: bool,
 ) -> Result<(), Fault> {
-    let sql = "INSERT INTO named (source, backup, manifest_sha256, named_by, forgotten) \
-               VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
     let digest = named.manifest_sha256.to_string();
     let backup = named.backup.as_str();
-    connection.execute(sql, params![source.as_str(), backup, digest, by, forgotten])?;
+    statement.execute(params![source.as_str(), backup, digest, by, forgotten])?;
     Ok(())
 }
 
@@ -94,10 +98,11 @@ fn list(connection: &Connection, source: &SourceId) -> Result<Vec<NamedBy>, Faul
 pub(crate) fn carry_over(old: &Connection, new: &Connection, is_sound: bool) -> Result<(), Fault> {
     let sources: Vec<SourceId> =
         all(old, "SELECT DISTINCT source FROM named", [], |row| parsed(row, "source"))?;
+    let mut statement = new.prepare(PUT)?;
     for source in sources {
         for NamedBy { named, by, forgotten } in list(old, &source)? {
             if forgotten || is_sound {
-                put(new, &source, &named, &by, forgotten)?;
+                put(&mut statement, &source, &named, &by, forgotten)?;
             }
         }
     }

@@ -72,14 +72,14 @@ impl Rebuild {
         self
     }
 
-    /// Takes up a backup that the bucket holds.
+    /// Takes up backups that the bucket holds.
     ///
     /// # Errors
-    /// [`Conflict`](CatalogError::Conflict) when it came before with another manifest; and those
+    /// [`Conflict`](CatalogError::Conflict) when one came before with another manifest; and those
     /// of any write.
-    pub async fn add(&self, backup: &BackupSummary) -> Result<(), CatalogError> {
-        let backup = backup.clone();
-        self.worker.call(move |build| build.add(&backup)).await
+    pub async fn add(&self, backups: &[BackupSummary]) -> Result<(), CatalogError> {
+        let backups = backups.to_vec();
+        self.worker.call(move |build| build.add(&backups)).await
     }
 
     /// Takes over the old catalog's job log and what was found by looking, checks the new catalog and puts it in place.
@@ -124,9 +124,9 @@ impl Build {
         Ok(build)
     }
 
-    fn add(&mut self, backup: &BackupSummary) -> Result<(), Fault> {
+    fn add(&mut self, backups: &[BackupSummary]) -> Result<(), Fault> {
         let connection = self.connection.as_ref().ok_or(CatalogError::Stopped)?;
-        backups::put(connection, backup, Before::Same)
+        backups::put_all(connection, backups, Before::Same)
     }
 
     fn finish(&mut self, hook: Hook) -> Result<Rebuilt, Fault> {

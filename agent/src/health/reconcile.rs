@@ -57,9 +57,7 @@ pub async fn rebuild(setup: &Setup, repository: &Repository) -> Result<Renewed> 
     let path = setup.catalog_path();
     let new = Rebuild::start(&path, &repository.id).await.context("rebuild the catalog")?;
     let new = new.with_hook(crash_point);
-    for backup in &found.backups {
-        new.add(backup).await.context("rebuild the catalog")?;
-    }
+    new.add(&found.backups).await.context("rebuild the catalog")?;
     let catalog = new.finish().await.context("rebuild the catalog")?;
     // Whoever has it made anew knows that one was lost.
     let _ = fs::remove_file(drctl_catalog::forgotten(&path));

@@ -181,9 +181,7 @@ async fn sound(path: &Path) -> Result<Catalog, CatalogError> {
 
 /// Tells a catalog what the bucket holds, and what that names.
 pub(super) async fn tell(catalog: &Catalog, found: &Inventory) -> Result<(), CatalogError> {
-    for backup in &found.backups {
-        catalog.adopt(backup).await?;
-    }
+    catalog.adopt_all(&found.backups).await?;
     note(catalog, found).await;
     Ok(())
 }
@@ -273,9 +271,7 @@ async fn anew(
     if matches!(wrong, CatalogError::Corrupt { .. }) {
         let rebuilt = async {
             let new = Rebuild::start(path, &repository.id).await?.with_hook(crash_point);
-            for backup in &found.backups {
-                new.add(backup).await?;
-            }
+            new.add(&found.backups).await?;
             new.finish().await
         };
         match rebuilt.await {

@@ -30,7 +30,7 @@ async fn the_victim() {
     catalog.commit_backup(job, at(3), &b).await.unwrap();
     drop(catalog);
     let rebuild = Rebuild::start(path, &repository()).await.unwrap().with_hook(die_here);
-    rebuild.add(&b).await.unwrap();
+    rebuild.add(std::slice::from_ref(&b)).await.unwrap();
     rebuild.finish().await.unwrap();
 }
 

@@ -29,9 +29,7 @@ async fn content(catalog: &Catalog) -> (Vec<BackupSummary>, Vec<Job>) {
 
 async fn rebuild(path: &Path, bucket: &[BackupSummary]) -> Result<Rebuilt, CatalogError> {
     let rebuild = Rebuild::start(path, &repository()).await?;
-    for backup in bucket {
-        rebuild.add(backup).await?;
-    }
+    rebuild.add(bucket).await?;
     rebuild.finish().await
 }
 
@@ -215,7 +213,7 @@ async fn leftovers_are_swept_and_an_unfinished_rebuild_leaves_none() {
         fs::write(directory.path().join(name), "x").unwrap();
     }
     let running = Rebuild::start(&path, &repository()).await.unwrap();
-    running.add(&backup("shop", 9)).await.unwrap();
+    running.add(&[backup("shop", 9)]).await.unwrap();
     drop(running);
     assert_eq!(names(directory.path()), ["catalog.db", "catalog.db.lock", "catalog.db.mine"]);
     fs::write(directory.path().join("catalog.db.rebuild-2"), "x").unwrap();
@@ -228,8 +226,8 @@ async fn one_backup_with_two_manifests_stops_the_rebuild() {
     let (_directory, path) = place();
     let running = Rebuild::start(&path, &repository()).await.unwrap();
     let a = backup("shop", 1);
-    running.add(&a).await.unwrap();
-    running.add(&a).await.unwrap();
+    running.add(std::slice::from_ref(&a)).await.unwrap();
+    running.add(std::slice::from_ref(&a)).await.unwrap();
     let other = BackupSummary { manifest_sha256: Digest([9; 32]), ..a };
-    assert_eq!(running.add(&other).await.unwrap_err().code(), "catalog_conflict");
+    assert_eq!(running.add(&[other]).await.unwrap_err().code(), "catalog_conflict");
 }
