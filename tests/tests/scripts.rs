@@ -49,6 +49,8 @@ fn every_script_explains_itself() {
         "tests/run",
         "tests/bench",
         "tests/bench-wal",
+        "tests/bench-agent",
+        "tests/kill-agent",
         "tests/matrix",
         "tests/host",
         "tests/container",
