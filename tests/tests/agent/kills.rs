@@ -338,7 +338,7 @@ fn all_comes_back(host: &Loaded, rows: &str) {
     host.delete(key.expect("its key"));
     assert_eq!(hole(&pieces(&host.keys()), of_it), Some(gone));
     let (ran, _folder) = host.recovered(&program, &base);
-    assert_ne!(ran.code, Some(0), "{ran:?}");
+    let _ = ran.failed(5, "no_plan");
 }
 
 #[test]
