@@ -6,6 +6,8 @@
 
 pub mod host;
 
+pub mod helper;
+
 pub mod transfer;
 
 pub mod repository;

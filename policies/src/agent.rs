@@ -126,7 +126,7 @@ fn read_beat(reader: &Reader<'_>) -> Option<Duration> {
 }
 
 /// The name of a group or an account, of which the file of this name below `/etc` tells.
-fn read_name(reader: &Reader<'_>, key: &'static str, of: &str) -> Option<String> {
+pub(crate) fn read_name(reader: &Reader<'_>, key: &'static str, of: &str) -> Option<String> {
     let text = reader.text(key)?;
     let word = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     if text.value.len() <= 32 && text.value.chars().all(word) {

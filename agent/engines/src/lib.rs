@@ -9,8 +9,9 @@ pub mod pg;
 
 pub use common::boxed;
 pub use common::{
-    BackupSource, Below, Brought, EngineError, FileTarget, Finished, Outcome, OwnError,
-    RestoreTarget, Secret, Stderr, StreamOutcome, ToolFeed, ToolRun, Unfit, account, blocking,
-    hand_to, kill_tools, run_alone, stays_below, temporary, unfit_place, unfit_way,
+    BackupSource, Below, Brought, EngineError, FileTarget, Finished, Helper, HelperError,
+    LONGEST_LINE, Outcome, OwnError, Refusal, RestoreTarget, Secret, Stderr, StreamOutcome,
+    ToolFeed, ToolRun, Unfit, Waiting, account, blocking, hand_to, kill_tools, receive_opened,
+    run_alone, send_opened, stays_below, temporary, unfit_place, unfit_way,
 };
 pub use pg::{Blocker, Leftover, ServerSaid, Unreadable};

@@ -14,6 +14,7 @@ use super::screen::{Screen, line, table};
 use super::{source_id, told};
 use crate::daemon::control::{Any, Request, Which, ask};
 use crate::daemon::run as run_agent;
+use crate::helper;
 use crate::host::{AgentError, Exit, Setup, Stop, private};
 
 /// `drctl agent`.
@@ -28,6 +29,12 @@ pub(super) async fn agent(setup: Setup, stop: &Stop) -> Result<Exit> {
         }
     });
     run_agent(setup, stop, reloads).await?;
+    Ok(Exit::Success)
+}
+
+/// `drctl job-helper`.
+pub(super) async fn help(allowed: &Path, stop: &Stop) -> Result<Exit> {
+    helper::run(allowed, stop).await?;
     Ok(Exit::Success)
 }
 

@@ -151,6 +151,14 @@ pub enum Verb {
     /// Run the agent: it takes backups as the policies say, streams WAL, and makes up for runs that were
     /// missed. The service manager starts it.
     Agent,
+    /// Run jobs for drctl under this account, as root's file allows. systemd starts it
+    /// (drctl-job@ACCOUNT.service).
+    #[command(hide = true)]
+    JobHelper {
+        /// The file in which root says what may be asked for.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        allowed: PathBuf,
+    },
     /// Speak with the agent.
     #[command(flatten)]
     Ask(AgentVerb),

@@ -81,7 +81,7 @@ pub fn main() -> ExitCode {
             return role_of_arguments().failure(error.use_stderr()).map_or(code, ExitCode::from);
         }
     };
-    let is_agent = matches!(cli.verb, Verb::Agent);
+    let is_agent = matches!(cli.verb, Verb::Agent | Verb::JobHelper { .. });
     told::begin(cli.quiet, is_agent);
     let screen = Screen { json: cli.json, quiet: cli.quiet };
     let role = role_of(&cli.verb);
@@ -233,6 +233,7 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
             | Verb::Verify(_)
             | Verb::Prune(_)
             | Verb::Agent
+            | Verb::JobHelper { .. }
             | Verb::Wal { verb: args::WalVerb::Push { .. } | args::WalVerb::Stream { .. } }
     ) {
         return Box::pin(dispatch(cli, screen, &stop)).await;
@@ -340,6 +341,7 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
         Verb::Notify { verb } => Box::pin(notify::notify(screen, &setup()?, verb)).await,
         Verb::Say(verb) => Box::pin(statements::say(screen, &setup()?, verb)).await,
         Verb::Agent => Box::pin(agent::agent(setup()?, stop)).await,
+        Verb::JobHelper { allowed } => agent::help(allowed, stop).await,
         Verb::Ask(verb) => agent::ask_agent(screen, setup, verb).await,
         Verb::Catalog { verb } => Box::pin(state::catalog(screen, &setup()?, verb)).await,
         Verb::Keys { verb } => Box::pin(keys::keys(screen, setup, verb)).await,

@@ -71,7 +71,7 @@ const NOT_RUN: &[(&str, usize, &str)] = &[
         2,
         "a bar: the test of `cli/timeline.rs` draws this very one; a drill: the tests of drills",
     ),
-    ("docs/service.md", 1, "systemd: `tests/host` runs it, from the example itself"),
+    ("docs/service.md", 2, "systemd: `tests/host` runs them, from the examples themselves"),
     ("docs/restore.md", 1, "loads the files once more: the emergency test does it"),
 ];
 

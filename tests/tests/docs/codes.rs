@@ -42,6 +42,7 @@ const SOURCES: &[&str] = &[
     "agent/store/src/error.rs",
     "agent/store/src/error/sealing.rs",
     "agent/engines/src/common/error.rs",
+    "agent/engines/src/common/helper/error.rs",
     "agent/engines/src/backrest/error.rs",
     "agent/engines/src/pg/dump/error.rs",
     "agent/engines/src/pg/physical/error.rs",

@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::ChildStdout;
 
 use super::info::{Backup, Cluster, InfoError};
-use super::{ANNOTATION, BackRest, call, says};
+use super::{BackRest, Command, call, says};
 use crate::common::EngineError;
 
 /// The longest line of its output that is looked at.
@@ -88,17 +88,8 @@ impl BackRest {
         annotation: &str,
         progress: &impl Fn(BackupStep),
     ) -> Result<(Option<String>, Vec<String>), EngineError> {
-        let kind = match kind {
-            ExternalType::Full => "full",
-            ExternalType::Differential => "diff",
-            ExternalType::Incremental => "incr",
-        };
-        let tool = self.tool("backup").arg(format!("--type={kind}")).args(&[
-            &format!("--annotation={ANNOTATION}={annotation}"),
-            "--no-expire-auto",
-            "--log-level-console=detail",
-            "--log-level-stderr=warn",
-        ]);
+        let annotation = annotation.to_owned();
+        let tool = self.tool(Command::Backup { kind, annotation });
         let (output, running) = tool.start_writer().map_err(call::missing(&tool))?;
         let label = running.watch().over(self.silence, read(output, progress)).await?;
         let warnings = call::outcome("backup", running.wait_working(self.silence).await?)?;

@@ -2,14 +2,17 @@
 //!
 //! It is believed only where it was seen to tell the truth. Its `info` and `verify` end with
 //! status 0 over gaps and corruption, so their texts are read, and the archive is listed and
-//! walked here. Of `archive-get` status 1 alone means absent. It runs as the account that drctl
-//! runs as, which must be the server's: what root leaves in its directories is in that one's way.
+//! walked here. Of `archive-get` status 1 alone means absent. It runs as the server's account, for what
+//! anybody else leaves in its directories is in that one's way: drctl runs as that one too, or asks the
+//! helper of that account for it.
 
 mod backup;
 mod call;
+mod command;
 mod control;
 mod error;
 mod exits;
+mod helped;
 mod info;
 mod listing;
 mod presence;
@@ -26,12 +29,14 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::common::helper::Ask;
 use crate::common::process::Tool;
-use crate::common::{EngineError, Secret};
+use crate::common::{EngineError, Helper, Secret};
 use crate::pg::server::SILENCE;
 use crate::pg::server::address::ACTIVITY;
 
 pub use backup::{BackedUp, BackupStep};
+pub use command::{Asked, Command, Purpose};
 pub use error::BackRestError;
 pub use exits::{Exit, ExitKind};
 pub use info::{
@@ -65,6 +70,8 @@ pub struct BackRest {
     pub require_peer: Option<String>,
     /// How long it may neither say nor do anything.
     pub silence: Duration,
+    /// Whose helper runs it: then of the above only stanza, repository and silence count.
+    pub helper: Option<Helper>,
 }
 
 impl BackRest {
@@ -79,6 +86,7 @@ impl BackRest {
             cipher_pass: None,
             require_peer: None,
             silence: SILENCE,
+            helper: None,
         }
     }
 
@@ -88,7 +96,7 @@ impl BackRest {
     /// [`BackRestError::Missing`]; [`BackRestError::Version`] for one that is too old
     /// or says something else.
     pub async fn version(&self) -> Result<Version, EngineError> {
-        let tool = Tool::new(call::TOOL, self.program.clone()).arg("version");
+        let tool = self.tool(Command::Version {});
         let (text, ended) = call::read(&tool, 1 << 10, self.silence).await?;
         call::outcome("version", ended)?;
         let text = String::from_utf8_lossy(&text);
@@ -134,7 +142,7 @@ impl BackRest {
 
     /// What pgBackRest's list says, whether the files are there or not.
     async fn listed(&self) -> Result<Info, EngineError> {
-        let text = self.answer("info", &["--output=json"]).await?;
+        let text = self.answer(Command::Info { set: None }).await?;
         Info::parse(&text, &self.stanza, self.repo).map_err(says("info"))
     }
 
@@ -143,8 +151,8 @@ impl BackRest {
     /// # Errors
     /// [`BackRestError::Says`] where there is no such backup; as [`look`](Self::look).
     pub async fn detail(&self, label: &str) -> Result<Detail, EngineError> {
-        let set = format!("--set={}", checked(label)?);
-        let text = self.answer("info", &["--output=json", &set]).await?;
+        let set = Some(checked(label)?.to_owned());
+        let text = self.answer(Command::Info { set }).await?;
         Detail::parse(&text, &self.stanza, label).map_err(says("info"))
     }
 
@@ -154,8 +162,7 @@ impl BackRest {
     /// [`BackRestError::Says`] where the stanza is not there; also where it cannot be run or
     /// its answer cannot be read.
     pub async fn listing(&self) -> Result<ArchiveListing, EngineError> {
-        let folder = format!("archive/{}", self.stanza);
-        let tool = self.quiet("repo-ls").args(&["--output=json", "--recurse", &folder]);
+        let tool = self.tool(Command::ListArchive {});
         let (listing, ended) = call::read_by(&tool, self.silence, ArchiveListing::read).await?;
         call::outcome("repo-ls", ended)?;
         listing.map_err(says("repo-ls"))
@@ -168,12 +175,13 @@ impl BackRest {
     /// [`BackRestError::Failed`] and [`EngineError::Silent`] where it fails;
     /// [`BackRestError::Says`] for what cannot be read.
     pub async fn verify(&self, label: Option<&str>) -> Result<Verified, EngineError> {
-        let mut tool = self.quiet("verify").args(&["--output=text", "--verbose"]);
+        let mut set = None;
         if let Some(label) = label
             && self.version().await?.verifies_one_backup()
         {
-            tool = tool.arg(format!("--set={}", checked(label)?));
+            set = Some(checked(label)?.to_owned());
         }
+        let tool = self.tool(Command::Verify { set });
         let (text, ended) = call::read(&tool, MAX_ANSWER, self.silence).await?;
         let text = String::from_utf8_lossy(&text);
         if let Some(verified) = Verified::parse(&text, &self.stanza) {
@@ -189,7 +197,7 @@ impl BackRest {
     /// # Errors
     /// [`BackRestError::Failed`] where it fails; backups that are retained are not affected.
     pub async fn expire(&self, wait: Duration) -> Result<(), EngineError> {
-        let tool = self.tool("expire").args(&self.only_warnings());
+        let tool = self.tool(Command::Expire {});
         call::patiently(
             wait,
             |_| {},
@@ -205,7 +213,7 @@ impl BackRest {
     /// # Errors
     /// [`BackRestError::Failed`] with what is wrong.
     pub async fn check(&self) -> Result<(), EngineError> {
-        self.simply("check").await
+        self.simply(Command::Check {}).await
     }
 
     /// Creates the stanza in all repositories; one that is there already and fits stays.
@@ -213,7 +221,7 @@ impl BackRest {
     /// # Errors
     /// [`BackRestError::Failed`], also where the stanza belongs to another cluster.
     pub async fn create_stanza(&self) -> Result<(), EngineError> {
-        self.simply("stanza-create").await
+        self.simply(Command::StanzaCreate {}).await
     }
 
     /// Tells all repositories that the cluster was upgraded or replaced; changes nothing where it
@@ -222,21 +230,43 @@ impl BackRest {
     /// # Errors
     /// [`BackRestError::Failed`].
     pub async fn upgrade_stanza(&self) -> Result<(), EngineError> {
-        self.simply("stanza-upgrade").await
+        self.simply(Command::StanzaUpgrade {}).await
     }
 
-    /// Runs a command that is about all repositories.
-    async fn simply(&self, command: &'static str) -> Result<(), EngineError> {
-        let tool = self.everywhere(command).args(&self.only_warnings());
-        call::outcome(command, call::run(&tool, self.silence).await?).map(|_| ())
+    /// Runs a command that says nothing.
+    async fn simply(&self, command: Command) -> Result<(), EngineError> {
+        let name = command.name();
+        let tool = self.tool(command);
+        call::outcome(name, call::run(&tool, self.silence).await?).map(|_| ())
     }
 
     /// Runs a command that only looks, and gives what it writes.
-    async fn answer(&self, command: &'static str, args: &[&str]) -> Result<Vec<u8>, EngineError> {
-        let tool = self.quiet(command).args(args);
+    async fn answer(&self, command: Command) -> Result<Vec<u8>, EngineError> {
+        let name = command.name();
+        let tool = self.tool(command);
         let (text, ended) = call::read(&tool, MAX_ANSWER, self.silence).await?;
-        call::outcome(command, ended)?;
+        call::outcome(name, ended)?;
         Ok(text)
+    }
+
+    /// What runs a command: here, or by the helper of its account.
+    fn tool(&self, command: Command) -> Tool {
+        let Some(helper) = self.helper.clone() else { return self.here(&command) };
+        let asked = Asked { stanza: self.stanza.clone(), repo: self.repo, run: command };
+        let ask = Ask { helper, job: asked.job(), silence: self.silence };
+        Tool::asked_for(call::TOOL, ask).with_server(ACTIVITY)
+    }
+
+    /// The program itself, for a command.
+    fn here(&self, command: &Command) -> Tool {
+        if matches!(command, Command::Version {}) {
+            return Tool::new(call::TOOL, self.program.clone()).arg(command.name());
+        }
+        let mut tool = self.everywhere(command.name());
+        if command.is_of_one() {
+            tool = self.of_repository(tool);
+        }
+        tool.args(&command.options(&self.stanza))
     }
 
     /// The program with what every command is told.
@@ -257,17 +287,8 @@ impl BackRest {
     }
 
     /// For a command that works in one repository.
-    fn tool(&self, command: &'static str) -> Tool {
-        self.everywhere(command).arg(format!("--repo={}", self.repo))
-    }
-
-    /// For a command that changes nothing: it leaves no file of its log either.
-    fn quiet(&self, command: &'static str) -> Tool {
-        self.tool(command).args(&self.only_warnings()).arg("--log-level-file=off")
-    }
-
-    fn only_warnings(&self) -> [&'static str; 2] {
-        ["--log-level-console=off", "--log-level-stderr=warn"]
+    fn of_repository(&self, tool: Tool) -> Tool {
+        tool.arg(format!("--repo={}", self.repo))
     }
 }
 

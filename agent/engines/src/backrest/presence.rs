@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use drctl_model::label_type;
 use serde_json::Value;
 
-use super::{BackRest, Info, InfoError, MAX_ANSWER, call, checked, says};
+use super::{BackRest, Command, Info, InfoError, MAX_ANSWER, call, checked, says};
 use crate::common::EngineError;
 
 /// The list of backups and its copy: one of them is there wherever backups are.
@@ -25,7 +25,7 @@ impl BackRest {
         if info.backups.is_empty() {
             return Ok(info);
         }
-        let names = self.names_in("").await?;
+        let names = self.names().await?;
         if !LISTS.iter().any(|list| names.contains(*list)) {
             let text =
                 "the directory of the backups has no backup.info: the repository may be away";
@@ -40,7 +40,7 @@ impl BackRest {
         // A backup that runs, or one that was interrupted, has no manifest yet; an expiry removes it
         // before it takes the backup out of the list.
         for label in names.iter().filter(|name| info.lacks(name)).cloned().collect::<Vec<_>>() {
-            if self.entries(&format!("/{label}")).await?.contains_key(MANIFEST) {
+            if self.entries(Some(&label)).await?.contains_key(MANIFEST) {
                 info.unlisted.push(label);
             }
         }
@@ -60,7 +60,7 @@ impl BackRest {
     /// [`BackRestError::Failed`](super::BackRestError::Failed) and [`EngineError::Silent`] where
     /// pgBackRest fails.
     pub async fn lacks(&self, label: &str) -> Result<Option<String>, EngineError> {
-        let entries = self.entries(&format!("/{}", checked(label)?)).await?;
+        let entries = self.entries(Some(checked(label)?)).await?;
         match entries.get(MANIFEST) {
             None => return Ok(Some(format!("the backup {label} has no backup.manifest any more"))),
             Some(entry) if entry["size"] == 0 => {
@@ -72,15 +72,15 @@ impl BackRest {
         Ok((!has_data).then(|| format!("the files of the backup {label} are gone (pg_data)")))
     }
 
-    /// The names in a directory below that of the stanza's backups.
-    async fn names_in(&self, below: &str) -> Result<BTreeSet<String>, EngineError> {
-        Ok(self.entries(below).await?.into_keys().collect())
+    /// The names in the directory of the stanza's backups.
+    async fn names(&self) -> Result<BTreeSet<String>, EngineError> {
+        Ok(self.entries(None).await?.into_keys().collect())
     }
 
-    /// The same with what `repo-ls` says of each.
-    async fn entries(&self, below: &str) -> Result<BTreeMap<String, Value>, EngineError> {
-        let folder = format!("backup/{}{below}", self.stanza);
-        let tool = self.quiet("repo-ls").args(&["--output=json", &folder]);
+    /// The same with what `repo-ls` says of each; or those of one backup.
+    async fn entries(&self, label: Option<&str>) -> Result<BTreeMap<String, Value>, EngineError> {
+        let label = label.map(str::to_owned);
+        let tool = self.tool(Command::ListBackups { label });
         let (text, ended) = call::read(&tool, MAX_ANSWER, self.silence).await?;
         call::outcome("repo-ls", ended)?;
         let read: Result<BTreeMap<String, Value>, _> = serde_json::from_slice(&text);

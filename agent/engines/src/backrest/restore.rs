@@ -8,7 +8,18 @@ use super::{BackRest, call, checked, option};
 use crate::common::EngineError;
 use crate::pg::physical::Layout;
 
+/// What no helper does: it would write where it is told to, and what another account could read.
+const RESTORES: &str = "restore: a restored cluster is to be the account's that will run it";
+
 impl BackRest {
+    /// Whether it can restore here: what a helper runs it for cannot.
+    ///
+    /// # Errors
+    /// [`HelperError::NotOffered`](crate::HelperError::NotOffered).
+    pub fn may_restore(&self) -> Result<(), EngineError> {
+        self.helper.as_ref().map_or(Ok(()), |helper| Err(helper.lacks(RESTORES)))
+    }
+
     /// Lays a backup out: the data directory, and each tablespace in a directory of its own. No
     /// recovery is set up, nothing archives, no server is started.
     ///
@@ -22,6 +33,7 @@ impl BackRest {
     /// is wrong: then what is there is of no use.
     pub async fn restore(&self, label: &str, layout: &Layout) -> Result<(), EngineError> {
         let label = checked(label)?;
+        self.may_restore()?;
         let detail = self.detail(label).await?;
         let (data, places) = (layout.data(), detail.tablespaces.iter().map(|space| space.oid));
         let places: Vec<_> = places.map(|oid| (oid, layout.tablespace(oid))).collect();
@@ -30,7 +42,11 @@ impl BackRest {
         }
         // Its lock is that of the stanza, which a backup may hold.
         let lock = data.with_file_name("lock");
-        let mut tool = self.quiet("restore").arg(format!("--set={label}")).args(&[
+        let tool = self.of_repository(self.everywhere("restore"));
+        let mut tool = tool.arg(format!("--set={label}")).args(&[
+            "--log-level-console=off",
+            "--log-level-stderr=warn",
+            "--log-level-file=off",
             "--type=none",
             "--archive-mode=off",
             "--no-delta",

@@ -2,8 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{BackRest, Cluster, call, control, option};
+use tempfile::TempDir;
+use tokio::fs::OpenOptions;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::error::BackRestError;
+use super::{BackRest, Cluster, Command, call, control, option};
 use crate::common::EngineError;
+use crate::common::process::{Ended, Tool};
+
+/// The most bytes of a file of the WAL: a segment has no more.
+const LARGEST: u64 = 1 << 30;
 
 /// What became of a file that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,14 +46,18 @@ impl BackRest {
         if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.') {
             return Err(EngineError::Config(format!("`{name}` is not the name of a WAL file")));
         }
-        let likeness = cluster.map(control::likeness).transpose()?.flatten();
+        let whose = cluster.map(|cluster| (cluster.system_id, cluster.version.clone()));
+        let command = Command::ArchiveGet { name: name.to_owned(), cluster: whose };
         let part = beside(to);
-        let mut tool = self.quiet("archive-get").arg("--no-archive-async");
-        if let Some(likeness) = &likeness {
-            tool = tool.arg(option("pg1-path", likeness.path())).arg("--reset-pg1-host");
-        }
-        let tool = tool.arg(name).arg(&part);
-        let result = match call::run(&tool, self.silence).await {
+        let ended = match self.helper {
+            Some(_) => self.received(command, &part).await,
+            None => {
+                let likeness = cluster.map(control::likeness).transpose()?.flatten();
+                let tool = self.segment_tool(&command, likeness.as_ref(), name, &part);
+                call::run(&tool, self.silence).await
+            }
+        };
+        let result = match ended {
             Ok(ended) if ended.status.code() == Some(ABSENT) => Ok(Got::Missing),
             Ok(ended) => call::outcome("archive-get", ended).map(|_| Got::Delivered),
             Err(error) => Err(error),
@@ -57,6 +70,43 @@ impl BackRest {
             let _ = tokio::fs::remove_file(&part).await;
         }
         result
+    }
+
+    /// The program that fetches a file here.
+    pub(super) fn segment_tool(
+        &self,
+        command: &Command,
+        likeness: Option<&TempDir>,
+        name: &str,
+        part: &Path,
+    ) -> Tool {
+        let mut tool = self.here(command);
+        if let Some(likeness) = likeness {
+            tool = tool.arg(option("pg1-path", likeness.path())).arg("--reset-pg1-host");
+        }
+        tool.arg(name).arg(part)
+    }
+
+    /// Has the helper fetch a file, and writes what comes of it.
+    async fn received(&self, command: Command, part: &Path) -> Result<Ended, EngineError> {
+        let (output, running) = self.tool(command).start_writer()?;
+        let action = || format!("write {}", part.display());
+        let receiving = async {
+            let mut made = OpenOptions::new();
+            made.write(true).create(true).truncate(true).mode(0o600);
+            let mut file = made.open(part).await.map_err(EngineError::io(action()))?;
+            let mut output = output.take(LARGEST + 1);
+            let written = tokio::io::copy(&mut output, &mut file).await;
+            let written = written.map_err(EngineError::io(action()))?;
+            file.flush().await.map_err(EngineError::io(action()))?;
+            Ok(written)
+        };
+        let written = running.watch().over(self.silence, receiving).await?;
+        if written > LARGEST {
+            let problem = format!("it writes more than {LARGEST} bytes");
+            return Err(BackRestError::Says { command: "archive-get", problem }.into());
+        }
+        running.wait_working(self.silence).await
     }
 }
 

@@ -1,52 +1,35 @@
 //! Child processes: a private environment, a process group of their own, an end that is awaited.
 
 mod group;
+mod running;
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::process::{ExitStatus, Output, Stdio};
-use std::sync::{Arc, mpsc};
+use std::process::{Output, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use drctl_model::shown;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
-use group::Group;
+pub(super) use group::Group;
 pub use group::kill_tools;
+pub(super) use running::wished;
+pub(crate) use running::{Ended, Running, Stopper};
 
 use super::EngineError;
-use super::Stderr;
+use super::helper::Ask;
 use super::runs;
-
-/// The most bytes of a tool's standard error that are kept; all of it is read.
-const STDERR_BYTES: usize = 16 << 10;
-
-/// The most lines of it that an error shows.
-const STDERR_LINES: usize = 12;
 
 /// What a pipe to or from a tool holds; what any user may ask for unless the system says otherwise.
 const PIPE_BYTES: usize = 1 << 20;
-
-/// The most characters of such a line that a log shows.
-const LINE_SHOWN: usize = 500;
-
-/// How long a tool may take to end after `SIGTERM` before it is killed.
-const GRACE: Duration = Duration::from_secs(5);
-
-/// How long to wait for the rest of a tool's messages when it has ended.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A task that ends with its handle.
 #[derive(Debug)]
@@ -78,6 +61,8 @@ pub(crate) struct Tool {
     pub(crate) env: Vec<(Cow<'static, str>, OsString)>,
     /// What shows what the server does that it works with.
     activity: Option<&'static str>,
+    /// Whose helper starts it, and what that is asked for: then nothing else of it counts.
+    elsewhere: Option<Ask>,
 }
 
 /// Where programs are looked for: as this process was told.
@@ -91,7 +76,13 @@ impl Tool {
         let path = search_path();
         let mut env = vec![("PATH".into(), path), ("LC_ALL".into(), "C".into())];
         env.extend(std::env::var_os("TZ").map(|zone| ("TZ".into(), zone)));
-        Tool { name, program, args: Vec::new(), env, activity: None }
+        Tool { name, program, args: Vec::new(), env, activity: None, elsewhere: None }
+    }
+
+    /// One that the helper of another account starts.
+    pub(crate) fn asked_for(name: &'static str, ask: Ask) -> Self {
+        let (program, env) = (PathBuf::from(name), Vec::new());
+        Tool { name, program, args: Vec::new(), env, activity: None, elsewhere: Some(ask) }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -126,6 +117,11 @@ impl Tool {
 
     /// Starts the tool; its output is for us to read.
     pub(crate) fn start_writer(&self) -> Result<(ChildStdout, Running), EngineError> {
+        if let Some(ask) = &self.elsewhere {
+            let (output, running) = ask.start_writer(self)?;
+            widen(&output);
+            return Ok((output, running));
+        }
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = self.spawn(&mut command)?;
@@ -136,6 +132,9 @@ impl Tool {
 
     /// Starts the tool; its input is for us to write.
     pub(crate) fn start_reader(&self) -> Result<(ChildStdin, Running), EngineError> {
+        if self.elsewhere.is_some() {
+            return Err(self.no_pipe());
+        }
         let mut command = self.command();
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         let mut child = self.spawn(&mut command)?;
@@ -146,8 +145,24 @@ impl Tool {
 
     /// Runs the tool without input and without an output that matters.
     pub(crate) fn start_alone(&self) -> Result<Running, EngineError> {
+        if let Some(ask) = &self.elsewhere {
+            return ask.start(self, None);
+        }
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(Stdio::null());
+        Ok(Running::new(self, self.spawn(&mut command)?))
+    }
+
+    /// Starts the tool for somebody else, whose pipes it writes into; without one for its output that
+    /// goes nowhere.
+    pub(super) fn start_into(
+        &self,
+        output: Option<OwnedFd>,
+        errors: OwnedFd,
+    ) -> Result<Running, EngineError> {
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(output.map_or_else(Stdio::null, Stdio::from));
+        command.stderr(errors);
         Ok(Running::new(self, self.spawn(&mut command)?))
     }
 
@@ -166,146 +181,6 @@ impl Tool {
 /// Where that is not allowed the pipe stays as it is.
 fn widen(pipe: &impl AsFd) {
     let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES);
-}
-
-/// How a tool ended.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) name: &'static str,
-    pub(crate) status: ExitStatus,
-    pub(crate) stderr: String,
-}
-
-impl Ended {
-    /// An error unless the exit status is 0.
-    pub(crate) fn success(self) -> Result<(), EngineError> {
-        if self.status.success() {
-            // A tool that left something out says so here, and ends with 0 all the same.
-            for line in last_lines(&self.stderr).lines() {
-                tracing::warn!("{} says: {}", self.name, shown(line, LINE_SHOWN));
-            }
-            return Ok(());
-        }
-        let status = match (self.status.code(), self.status.signal()) {
-            (Some(code), _) => format!("exit status {code}"),
-            (None, Some(signal)) => format!("killed by signal {signal}"),
-            (None, None) => "no exit status".to_owned(),
-        };
-        let source = Stderr(last_lines(&self.stderr));
-        Err(EngineError::ToolFailed { tool: self.name, status, source })
-    }
-}
-
-fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
-    lines[lines.len().saturating_sub(STDERR_LINES)..].join("\n")
-}
-
-/// A tool that runs. Dropped, it is killed with all its children.
-#[derive(Debug)]
-pub(crate) struct Running {
-    name: &'static str,
-    activity: Option<&'static str>,
-    group: Arc<Group>,
-    stop: watch::Sender<bool>,
-    ended: watch::Receiver<bool>,
-    task: OwnedTask<std::io::Result<(ExitStatus, String)>>,
-}
-
-impl Running {
-    fn new(tool: &Tool, mut child: Child) -> Self {
-        let group = Arc::new(Group::of(&child));
-        let (stop, stopping) = watch::channel(false);
-        let (ending, ended) = watch::channel(false);
-        let stderr = child.stderr.take().map(|pipe| OwnedTask::spawn(tail(pipe)));
-        let supervised = Arc::clone(&group);
-        let task = OwnedTask::spawn(async move {
-            let status = supervise(&mut child, &supervised, stopping).await;
-            let said = match stderr {
-                Some(stderr) => timeout(LAST_WORDS, stderr.join()).await.ok().flatten(),
-                None => None,
-            };
-            let _ = ending.send(true);
-            Ok((status?, said.unwrap_or_default()))
-        });
-        Running { name: tool.name, activity: tool.activity, group, stop, ended, task }
-    }
-
-    /// A handle that can end the tool while another one awaits it.
-    pub(crate) fn stopper(&self) -> Stopper {
-        Stopper { stop: self.stop.clone(), ended: self.ended.clone() }
-    }
-
-    /// A handle that watches the tool while another one awaits it.
-    pub(crate) fn watch(&self) -> Watch {
-        Watch { name: self.name, activity: self.activity, group: Arc::clone(&self.group) }
-    }
-
-    /// Waits until the tool has ended by itself, as long as it works.
-    pub(crate) async fn wait_working(self, silence: Duration) -> Result<Ended, EngineError> {
-        let watch = self.watch();
-        watch.over(silence, self.wait()).await
-    }
-
-    /// One that answers at once.
-    pub(crate) async fn wait_shortly(self) -> Result<Ended, EngineError> {
-        self.wait_within(AT_ONCE).await
-    }
-
-    /// Waits until the tool has ended by itself.
-    pub(crate) async fn wait(mut self) -> Result<Ended, EngineError> {
-        let lost = || std::io::Error::other("the task that waits for it has ended");
-        let result = (&mut self.task.0).await.unwrap_or_else(|_| Err(lost()));
-        let (status, stderr) = result.map_err(EngineError::io(format!("await {}", self.name)))?;
-        Ok(Ended { name: self.name, status, stderr })
-    }
-
-    /// The same, where nothing keeps it from ending; killed if it does not.
-    pub(crate) async fn wait_within(self, waited: Duration) -> Result<Ended, EngineError> {
-        let (tool, activity) = (self.name, self.activity);
-        let silent = EngineError::Silent { tool, waited, activity };
-        timeout(waited, self.wait()).await.unwrap_or(Err(silent))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.group.signal(Signal::KILL);
-    }
-}
-
-/// Watches a tool that something else awaits.
-#[derive(Debug, Clone)]
-pub(crate) struct Watch {
-    name: &'static str,
-    activity: Option<&'static str>,
-    group: Arc<Group>,
-}
-
-impl Watch {
-    /// Does work that waits for the tool; an error where it lasts, and neither the tool nor one of
-    /// its children has done anything for so long. Whoever computes, reads or writes is let work:
-    /// it may have nothing to say for hours.
-    pub(crate) async fn over<T>(
-        self,
-        silence: Duration,
-        work: impl Future<Output = Result<T, EngineError>>,
-    ) -> Result<T, EngineError> {
-        let mut work = pin!(work);
-        let mut seen = self.group.done();
-        loop {
-            if let Ok(done) = timeout(silence, &mut work).await {
-                return done;
-            }
-            let done = self.group.done();
-            if done == seen {
-                self.group.signal(Signal::KILL);
-                let (tool, activity) = (self.name, self.activity);
-                return Err(EngineError::Silent { tool, waited: silence, activity });
-            }
-            seen = done;
-        }
-    }
 }
 
 /// Does what waits for a disk or a process, and keeps no worker of the runtime from its other tasks.
@@ -337,61 +212,11 @@ pub(crate) fn told(command: &mut std::process::Command) -> io::Result<Output> {
     })
 }
 
-/// Ends a tool that something else awaits.
-#[derive(Debug, Clone)]
-pub(crate) struct Stopper {
-    stop: watch::Sender<bool>,
-    ended: watch::Receiver<bool>,
-}
-
-impl Stopper {
-    /// Asks the tool to end, kills it after a grace period, and waits until it is gone.
-    pub(crate) async fn stop(mut self) {
-        self.stop.send_replace(true);
-        // The other error, a closed channel, means that the task and the tool are gone.
-        let _ = timeout(GRACE + LAST_WORDS + LAST_WORDS, self.ended.wait_for(|ended| *ended)).await;
-    }
-}
-
-async fn supervise(
-    child: &mut Child,
-    group: &Group,
-    mut stopping: watch::Receiver<bool>,
-) -> std::io::Result<ExitStatus> {
-    let status = tokio::select! {
-        status = child.wait() => status,
-        true = asked(&mut stopping) => {
-            group.signal(Signal::TERM);
-            match timeout(GRACE, child.wait()).await {
-                Ok(status) => status,
-                Err(_) => {
-                    group.signal(Signal::KILL);
-                    child.wait().await
-                }
-            }
-        }
-    };
-    group.ended();
-    status
-}
-
-async fn asked(stopping: &mut watch::Receiver<bool>) -> bool {
-    stopping.wait_for(|stop| *stop).await.is_ok()
-}
-
-/// Reads to the end and keeps the last bytes.
-async fn tail(mut pipe: impl AsyncRead + Unpin) -> String {
-    let mut kept = Vec::new();
-    let mut chunk = [0; 4096];
-    while let Ok(n @ 1..) = pipe.read(&mut chunk).await {
-        kept.extend_from_slice(&chunk[..n]);
-        kept.drain(..kept.len().saturating_sub(STDERR_BYTES));
-    }
-    String::from_utf8_lossy(&kept).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::running::STDERR_LINES;
     use super::*;
 
     fn sh(script: &str) -> Tool {

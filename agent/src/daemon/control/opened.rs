@@ -1,48 +1,22 @@
 //! Opened files that pass through the socket, with a line of JSON that tells of them.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd as _;
+use std::io::{self, ErrorKind};
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
-use tokio::io::{AsyncWriteExt as _, Interest};
+use drctl_engines::{receive_opened, send_opened};
 use tokio::net::UnixStream;
 
 use crate::engine::wal::MOST_HANDED;
-
-/// The longest line, in bytes.
-const LONGEST: usize = 64 << 10;
-
-/// Room for the opened files of one message.
-const SPACE: usize = rustix::cmsg_space!(ScmRights(MOST_HANDED));
 
 /// Sends a line, and opened files with its beginning.
 ///
 /// # Errors
 /// The system's.
 pub(super) async fn send(stream: &mut UnixStream, line: &str, files: &[File]) -> io::Result<()> {
-    let too_many = || io::Error::new(ErrorKind::InvalidInput, "too many files");
     if files.len() > MOST_HANDED {
-        return Err(too_many());
+        return Err(io::Error::new(ErrorKind::InvalidInput, "too many files"));
     }
-    let bytes = format!("{line}\n").into_bytes();
-    let sent = stream
-        .async_io(Interest::WRITABLE, || {
-            let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
-            let mut space = [MaybeUninit::uninit(); SPACE];
-            let mut control = SendAncillaryBuffer::new(&mut space);
-            if !control.push(SendAncillaryMessage::ScmRights(&files)) {
-                return Err(too_many());
-            }
-            let parts = [IoSlice::new(&bytes)];
-            Ok(sendmsg(&*stream, &parts, &mut control, SendFlags::NOSIGNAL)?)
-        })
-        .await?;
-    stream.write_all(&bytes[sent..]).await
+    send_opened(stream, line, files).await
 }
 
 /// Receives a line, and the opened files that come with it: no more than somebody may hand over.
@@ -50,41 +24,15 @@ pub(super) async fn send(stream: &mut UnixStream, line: &str, files: &[File]) ->
 /// # Errors
 /// For more of either, and an end before that of the line; the system's.
 pub(in crate::daemon) async fn receive(stream: &UnixStream) -> io::Result<(String, Vec<File>)> {
-    let bad = |what: &str| io::Error::new(ErrorKind::InvalidData, what.to_owned());
-    let (mut line, mut files) = (Vec::new(), Vec::new());
-    let mut buffer = vec![0; 4 << 10];
-    while line.last() != Some(&b'\n') {
-        let mut came = Vec::new();
-        let (n, cut) = stream
-            .async_io(Interest::READABLE, || {
-                let mut space = [MaybeUninit::uninit(); SPACE];
-                let mut control = RecvAncillaryBuffer::new(&mut space);
-                let mut parts = [IoSliceMut::new(&mut buffer)];
-                let got = recvmsg(stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-                for message in control.drain() {
-                    if let RecvAncillaryMessage::ScmRights(opened) = message {
-                        came.extend(opened.map(File::from));
-                    }
-                }
-                Ok((got.bytes, got.flags.contains(ReturnFlags::CTRUNC)))
-            })
-            .await?;
-        files.append(&mut came);
-        line.extend_from_slice(&buffer[..n]);
-        if cut || files.len() > MOST_HANDED {
-            return Err(bad("too many files"));
-        }
-        if n == 0 || line.len() > LONGEST {
-            return Err(bad("a file is handed over with one line of JSON"));
-        }
-    }
-    let line = String::from_utf8(line).map_err(|_| bad("the line is no text"))?;
-    Ok((line, files))
+    let (line, files) = receive_opened(stream, MOST_HANDED).await?;
+    Ok((line, files.into_iter().map(File::from).collect()))
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
+
+    use drctl_engines::LONGEST_LINE as LONGEST;
 
     use super::*;
 

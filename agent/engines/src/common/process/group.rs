@@ -1,9 +1,9 @@
 //! Process groups whose leaders are ours: what they have done, and their end.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, setpriority_pgrp};
 use tokio::process::Child;
 
 /// The leaders of all groups that run: for an end that runs no destructors.
@@ -16,24 +16,47 @@ pub fn kill_tools() {
     }
 }
 
-/// A process group whose leader we have started.
+/// A process group whose leader we have started, or the helper of another account has.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(in crate::common) struct Group {
     leader: Option<Pid>,
     /// Whether the leader was reaped, after which its number may be another's.
     reaped: AtomicBool,
+    /// How often its helper said that it works.
+    heard: AtomicU64,
 }
 
 impl Group {
     pub(super) fn of(child: &Child) -> Self {
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         LIVE.lock().unwrap_or_else(PoisonError::into_inner).extend(leader);
-        Group { leader, reaped: AtomicBool::new(false) }
+        Group { leader, reaped: AtomicBool::new(false), heard: AtomicU64::new(0) }
+    }
+
+    /// One that is seen by its helper alone.
+    pub(in crate::common) fn elsewhere() -> Self {
+        Group { leader: None, reaped: AtomicBool::new(false), heard: AtomicU64::new(0) }
+    }
+
+    /// Its helper says that it works.
+    pub(in crate::common) fn works(&self) {
+        self.heard.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Has it give way to other processes.
+    pub(super) fn give_way(&self, nice: i32) {
+        if let Some(leader) = self.leader.filter(|_| !self.reaped.load(Ordering::SeqCst)) {
+            // It fails only where the group is gone.
+            let _ = setpriority_pgrp(Some(leader), nice);
+        }
     }
 
     /// What its processes have done so far, by the kernel's account: time on a processor, bytes read
     /// and written.
     pub(super) fn done(&self) -> Vec<(i32, String)> {
+        if self.leader.is_none() {
+            return vec![(0, self.heard.load(Ordering::SeqCst).to_string())];
+        }
         let Some(leader) = self.leader.filter(|_| !self.reaped.load(Ordering::SeqCst)) else {
             return Vec::new();
         };
