@@ -81,6 +81,8 @@ pub struct Paths {
     pub state_dir: PathBuf,
     /// Private short-lived files, on a tmpfs.
     pub runtime_dir: PathBuf,
+    /// Sockets of helpers, which run jobs under other accounts.
+    pub job_dir: PathBuf,
     /// Room for data in transit.
     pub spool_dir: PathBuf,
 }
@@ -330,10 +332,11 @@ fn check_distinct(reader: &Reader<'_>, key: &str, texts: &[Text<'_>]) {
 fn read_paths(reader: &Reader<'_>) -> Option<Paths> {
     let state_dir = reader.path("state_dir");
     let runtime_dir = reader.path("runtime_dir");
+    let job_dir = reader.path("job_dir");
     let spool_dir = reader.path("spool_dir");
     let state_dir = state_dir?;
     let spool_dir = spool_dir.unwrap_or_else(|| state_dir.join("spool"));
-    Some(Paths { state_dir, runtime_dir: runtime_dir?, spool_dir })
+    Some(Paths { state_dir, runtime_dir: runtime_dir?, job_dir: job_dir?, spool_dir })
 }
 
 fn read_limits(reader: &Reader<'_>) -> Option<Limits> {

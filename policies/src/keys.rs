@@ -225,6 +225,7 @@ pub(crate) static SIGNER: &[Key] = &[
 pub(crate) static PATHS: &[Key] = &[
     Key::with_default("state_dir", Path, "/var/lib/drctl", "Catalog and locks."),
     Key::with_default("runtime_dir", Path, "/run/drctl", "Private short-lived files, on a tmpfs."),
+    Key::with_default("job_dir", Path, "/run/drctl-job", "Sockets of helpers, for `run_as`."),
     Key::optional("spool_dir", Path, "Room for data in transit; default: spool in state_dir."),
 ];
 

@@ -128,10 +128,17 @@ fn defaults() {
         config: None,
         bin: None,
         cipher_pass: None,
+        run_as: None,
         full_every: Duration::from_secs(7 * 86_400),
         differential_every: None,
     };
     assert_eq!(shop.engine, Engine::Pgbackrest(expected));
+    let helped = read(&format!("{handed}run_as = \"postgres\"\n"));
+    let Engine::Pgbackrest(shop) = &helped.sources[&"shop".parse().unwrap()].engine else {
+        panic!("another engine")
+    };
+    assert_eq!(shop.run_as.as_deref(), Some("postgres"));
+    assert_eq!(helped.paths.job_dir, PathBuf::from("/run/drctl-job"));
     let moved = read(&format!("{MINIMAL}[paths]\nstate_dir = \"/srv/x\""));
     assert_eq!(moved.paths.spool_dir, PathBuf::from("/srv/x/spool"));
 }

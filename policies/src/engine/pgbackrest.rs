@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::log::{LOG, LogSettings, read_log};
 use super::pg::{SERVER, Server, read_server};
 use super::{Engine, FULL_EVERY, Method, Settings, is_engine};
+use crate::agent::read_name;
 use crate::diagnostic::show;
 use crate::keys::Kind::{Path, Secret, Text};
 use crate::keys::{DAY, HOUR, Key, duration, number};
@@ -39,6 +40,11 @@ const KEYS: &[Key] = &[
         "pgbackrest: the repository's passphrase, if its configuration does not hold it.",
     ),
     Key::optional(
+        "run_as",
+        Text,
+        "pgbackrest: the account whose helper runs pgBackRest; default: drctl itself does.",
+    ),
+    Key::optional(
         "differential_every",
         duration(HOUR, 3_650 * DAY),
         "pgbackrest: how old the last full or differential backup may be before the next \
@@ -67,6 +73,8 @@ pub struct Pgbackrest {
     pub bin: Option<PathBuf>,
     /// The repository's passphrase, where pgBackRest's configuration does not hold it.
     pub cipher_pass: Option<SecretRef>,
+    /// The account whose helper runs pgBackRest; `None`: drctl itself does.
+    pub run_as: Option<String>,
     /// How old a full backup may be before the next one is made. 1 hour to 3 650 days.
     #[serde(rename = "full_every_seconds", serialize_with = "as_seconds")]
     pub full_every: Duration,
@@ -97,6 +105,7 @@ fn read(reader: &Reader<'_>) -> Option<Pgbackrest> {
     let (stanza, repo) = (reader.text("stanza"), reader.number("repo"));
     let (config, bin) = (reader.path("pgbackrest_config"), reader.path("pgbackrest_bin"));
     let cipher_pass = reader.secret("cipher_pass");
+    let run_as = read_run_as(reader);
     let full_every = reader.duration("full_every");
     let differential_every = reader.duration("differential_every");
     if ours && !reader.has("stanza") {
@@ -129,7 +138,30 @@ fn read(reader: &Reader<'_>) -> Option<Pgbackrest> {
         config,
         bin,
         cipher_pass,
+        run_as,
         full_every: full_every?,
         differential_every,
     })
+}
+
+/// The account whose helper runs pgBackRest. With what that runs it, root's file says.
+fn read_run_as(reader: &Reader<'_>) -> Option<String> {
+    let account = reader.has("run_as").then(|| read_name(reader, "run_as", "passwd")).flatten()?;
+    if account == "root" {
+        let advice = "name the account that the server runs as, often postgres";
+        reader.report.advise(&reader.span_of("run_as"), "nothing of it runs as root", advice);
+    }
+    for key in ["pgbackrest_config", "pgbackrest_bin", "cipher_pass"] {
+        if is_engine(reader, METHOD.name) && reader.has(key) {
+            let message = format!("`{key}` has no effect with `run_as`");
+            let advice = match key {
+                "cipher_pass" => {
+                    "write repo1-cipher-pass into pgBackRest's configuration".to_owned()
+                }
+                _ => format!("remove it; /etc/drctl-job/{account}.toml says which"),
+            };
+            reader.report.advise(&reader.span_of_key(key), message, advice);
+        }
+    }
+    Some(account)
 }

@@ -219,6 +219,42 @@ fn sources() {
 }
 
 #[test]
+fn an_account_whose_helper_runs_pgbackrest() {
+    check_main(&[
+        (
+            "engine = \"pg_dump\"",
+            "engine = \"pgbackrest\"\nstanza = \"main\"\nrun_as = \"root\"",
+            "drctl.toml:12:10: nothing of it runs as root: name the account that the server runs as, \
+             often postgres",
+        ),
+        (
+            "engine = \"pg_dump\"",
+            "engine = \"pgbackrest\"\nstanza = \"main\"\nrun_as = \"../x\"",
+            "drctl.toml:12:10: `../x` is no name of an account: write one name, as /etc/passwd has it",
+        ),
+        (
+            "engine = \"pg_dump\"",
+            "engine = \"pgbackrest\"\nstanza = \"main\"\nrun_as = \"postgres\"\npgbackrest_config = \"/x\"",
+            "drctl.toml:13:1: `pgbackrest_config` has no effect with `run_as`: remove it; \
+             /etc/drctl-job/postgres.toml says which",
+        ),
+        (
+            "engine = \"pg_dump\"",
+            "engine = \"pgbackrest\"\nstanza = \"main\"\nrun_as = \"postgres\"\n\
+             cipher_pass = { env = \"X\" }",
+            "drctl.toml:13:1: `cipher_pass` has no effect with `run_as`: write repo1-cipher-pass into \
+             pgBackRest's configuration",
+        ),
+        (
+            "",
+            "run_as = \"postgres\"",
+            "drctl.toml:12:1: `run_as` has no effect with this engine: remove it; it is for engine = \
+             \"pgbackrest\"",
+        ),
+    ]);
+}
+
+#[test]
 fn an_account_is_required_at_sockets_alone() {
     check_main(&[(
         "",

@@ -12,6 +12,7 @@ mod engine_damage;
 mod engine_exits;
 mod engine_s3;
 mod fetch;
+mod helper;
 mod histories;
 mod oracle;
 mod record;

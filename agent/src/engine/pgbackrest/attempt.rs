@@ -61,7 +61,7 @@ pub(super) async fn back_up(order: Order<'_>, settings: &Pgbackrest) -> Result<B
         let repository = setup.repository().await?;
         repository.may_write().await?;
         let (catalog, job) = open.on_record(&repository).await?;
-        let engine = super::engine(settings)?;
+        let engine = super::engine(setup, settings)?;
         let info = engine.info().await?;
         Ok::<_, anyhow::Error>((repository, catalog, job, engine, info))
     };

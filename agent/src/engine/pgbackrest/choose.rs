@@ -132,6 +132,7 @@ mod tests {
             config: None,
             bin: None,
             cipher_pass: None,
+            run_as: None,
             full_every: Duration::from_secs(7 * 86_400),
             differential_every: differential_hours.map(|hours| Duration::from_secs(hours * 3_600)),
         }

@@ -28,11 +28,12 @@ async fn pgbackrest(
 ) {
     let Looked { setup, id, .. } = *looked;
     let check = format!("source.{id}.pgbackrest");
-    let Some(engine) = found.take(&check, engine(settings)) else { return };
+    let Some(engine) = found.take(&check, engine(setup, settings)) else { return };
     let Some(version) = found.take(&check, engine.version().await.map_err(Into::into)) else {
         return;
     };
-    found.good(&check, format!("pgBackRest {version}"));
+    let by = settings.run_as.as_ref().map(|account| format!(", run by the helper of {account}"));
+    found.good(&check, format!("pgBackRest {version}{}", by.unwrap_or_default()));
     command(server, (id, settings), found).await;
     let check = format!("source.{id}.archive");
     let seen = StanzaView::with_server(setup, id.as_str(), None).await;

@@ -24,8 +24,8 @@ mod truth;
 mod verify;
 
 use anyhow::Result;
-use drctl_engines::Secret;
 use drctl_engines::backrest::BackRest;
+use drctl_engines::{Helper, Secret};
 use drctl_policies::{Engine, Pgbackrest, Source};
 
 pub(crate) use ahead::fetch_ahead;
@@ -54,12 +54,12 @@ pub(crate) fn settings<'a>(name: &str, source: &'a Source) -> Result<&'a Pgbackr
 }
 
 /// Refuses what would have pgBackRest write as root: the server's account could not use its files
-/// afterwards, and WAL would not be archived any more.
+/// afterwards, and WAL would not be archived any more. A helper never runs it as root.
 ///
 /// # Errors
 /// [`AgentError::Usage`] as root.
-pub(crate) fn not_as_root() -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
+pub(crate) fn not_as_root(settings: &Pgbackrest) -> Result<()> {
+    if settings.run_as.is_some() || !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     let text = "drctl runs as root, and pgBackRest would leave files behind that the server's \
@@ -67,12 +67,12 @@ pub(crate) fn not_as_root() -> Result<()> {
     Err(AgentError::Usage(text.to_owned()).into())
 }
 
-/// pgBackRest, for a source.
+/// pgBackRest, for a source: run here, or by the helper of an account.
 ///
 /// # Errors
 /// A passphrase that cannot be had; [`AgentError::Changeable`] for a configuration file that names programs
 /// and that another account can change.
-pub(crate) fn engine(settings: &Pgbackrest) -> Result<BackRest> {
+pub(crate) fn engine(setup: &Setup, settings: &Pgbackrest) -> Result<BackRest> {
     if let Some(config) = &settings.config {
         private::believed(config, private::author(config))?;
     }
@@ -83,6 +83,8 @@ pub(crate) fn engine(settings: &Pgbackrest) -> Result<BackRest> {
     engine.cipher_pass = pass.map(Secret::new);
     engine.require_peer.clone_from(&settings.server.require_peer);
     engine.silence = settings.server.silence;
+    let helper = |account: &String| Helper::of(account, &setup.config.paths.job_dir);
+    engine.helper = settings.run_as.as_ref().map(helper);
     if let Some(bin) = &settings.bin {
         engine.program.clone_from(bin);
     }
@@ -96,7 +98,7 @@ pub(crate) fn engine(settings: &Pgbackrest) -> Result<BackRest> {
 /// As [`engine`].
 pub(crate) fn engine_of(setup: &Setup, source: &str) -> Result<Option<BackRest>> {
     match setup.configured(source).map(|(_, source)| &source.engine) {
-        Some(Engine::Pgbackrest(settings)) => engine(settings).map(Some),
+        Some(Engine::Pgbackrest(settings)) => engine(setup, settings).map(Some),
         _ => Ok(None),
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Stanza<'a> {
 #[async_trait::async_trait(?Send)]
 impl SourceEngine for Stanza<'_> {
     fn can_be(&self, _: RequestedKind) -> Result<()> {
-        not_as_root()
+        not_as_root(self.settings)
     }
 
     async fn back_up(&self, order: Order<'_>) -> Result<BackedUp> {

@@ -74,6 +74,13 @@ fn opened<'a>(setup: &'a Setup, name: &str) -> Result<(&'a SourceId, &'a Source,
 /// system's.
 pub async fn configure(setup: &Setup, name: &str, request: &ConfigRequest) -> Result<Configured> {
     let (_, source, settings) = opened(setup, name)?;
+    if let Some(account) = settings.run_as.as_ref().filter(|_| !request.print) {
+        let text = format!(
+            "with run_as pgBackRest's configuration is no file of drctl's: with --print this shows what \
+             to write there, as root or {account}"
+        );
+        return Err(AgentError::Usage(text).into());
+    }
     let server = setup.server(source)?;
     let place = cluster_place(&server, "drctl/stanza").await;
     let place = place.context("ask the server where its cluster lies")?;
@@ -123,8 +130,11 @@ pub async fn configure(setup: &Setup, name: &str, request: &ConfigRequest) -> Re
     Ok(Configured { path, written: !request.print, text, archive_command })
 }
 
-/// The files that pgBackRest reads for a source.
+/// The files that pgBackRest reads for a source; none where they are another account's to read.
 fn files(settings: &Pgbackrest) -> Result<Vec<PathBuf>> {
+    if settings.run_as.is_some() {
+        return Ok(Vec::new());
+    }
     if let Some(path) = &settings.config {
         return Ok(vec![path.clone()]);
     }
@@ -284,8 +294,8 @@ fn archive_command(settings: &Pgbackrest) -> String {
 /// [`EngineError`](drctl_engines::EngineError) of pgBackRest's.
 pub async fn create(setup: &Setup, name: &str) -> Result<()> {
     let (_, _, settings) = opened(setup, name)?;
-    super::not_as_root()?;
-    Ok(super::engine(settings)?.create_stanza().await?)
+    super::not_as_root(settings)?;
+    Ok(super::engine(setup, settings)?.create_stanza().await?)
 }
 
 /// Lets the stanza belong to the cluster that the server has now.
@@ -295,8 +305,8 @@ pub async fn create(setup: &Setup, name: &str) -> Result<()> {
 /// [`EngineError`](drctl_engines::EngineError) of pgBackRest's.
 pub async fn upgrade(setup: &Setup, name: &str) -> Result<()> {
     let (_, _, settings) = opened(setup, name)?;
-    super::not_as_root()?;
-    Ok(super::engine(settings)?.upgrade_stanza().await?)
+    super::not_as_root(settings)?;
+    Ok(super::engine(setup, settings)?.upgrade_stanza().await?)
 }
 
 /// Lets pgBackRest send one segment through the archive. It proves that one only.
@@ -306,8 +316,8 @@ pub async fn upgrade(setup: &Setup, name: &str) -> Result<()> {
 /// [`EngineError`](drctl_engines::EngineError) of pgBackRest's.
 pub async fn check(setup: &Setup, name: &str) -> Result<()> {
     let (_, _, settings) = opened(setup, name)?;
-    super::not_as_root()?;
-    Ok(super::engine(settings)?.check().await?)
+    super::not_as_root(settings)?;
+    Ok(super::engine(setup, settings)?.check().await?)
 }
 
 /// Records every backup that is in the stanza and not recorded, and marks what has expired. Nothing
@@ -318,7 +328,7 @@ pub async fn check(setup: &Setup, name: &str) -> Result<()> {
 pub async fn adopt(setup: &Setup, name: &str) -> Result<Adopted> {
     let (id, source, settings) = opened(setup, name)?;
     let _lock = cache::lock(setup, id)?;
-    let engine = super::engine(settings)?;
+    let engine = super::engine(setup, settings)?;
     let info = engine.look().await?;
     let repository = setup.repository().await?;
     repository.may_write().await?;

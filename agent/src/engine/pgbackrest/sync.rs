@@ -175,7 +175,7 @@ async fn mark(
     let mut missed = missed(&new, info);
     if !missed.is_empty() {
         // Somebody else may have made and recorded it since pgBackRest was asked.
-        missed = self::missed(&new, &super::engine(settings)?.info().await?);
+        missed = self::missed(&new, &super::engine(setup, settings)?.info().await?);
     }
     let now = setup.clock.now();
     let there: BTreeSet<String> = there.iter().map(|(_, external)| external.place()).collect();
@@ -249,7 +249,7 @@ pub(crate) async fn mark_anew(setup: &Setup, catalog: &Catalog) -> BTreeMap<Sour
     for (id, source) in &setup.config.sources {
         let Engine::Pgbackrest(settings) = &source.engine else { continue };
         let marked = async {
-            let info = super::engine(settings)?.info().await?;
+            let info = super::engine(setup, settings)?.info().await?;
             mark((setup, id, settings), catalog, &info).await?;
             Ok::<_, anyhow::Error>(info)
         };

@@ -159,6 +159,9 @@ async fn archived(
     (external, begun): (&External, Option<Kept>),
     bin_dir: PathBuf,
 ) -> Result<Prepared> {
+    if let Some(stanza) = &planned.known.stanza {
+        stanza.backrest.may_restore()?;
+    }
     let identity = identity_beside(planned)?;
     whose(planned, identity.as_ref().map(|(_, keys)| keys)).await?;
     // As far as its record tells, and can be opened.
