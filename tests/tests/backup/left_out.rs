@@ -4,7 +4,7 @@
 use std::fs;
 
 use drctl_model::Stated;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::holds::{object, put, say, statement};
 use crate::prune::{backups, frozen, going, plan, shop};
