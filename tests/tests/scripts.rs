@@ -54,6 +54,7 @@ fn every_script_explains_itself() {
         "tests/matrix",
         "tests/host",
         "tests/container",
+        "tests/simulate",
     ] {
         let ran = Ran::of(&script(name, &["--help"]).output().expect("run it")).ended(0);
         assert!(ran.out.contains(name), "{name}: {}", ran.out);

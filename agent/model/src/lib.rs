@@ -38,6 +38,7 @@ mod position;
 mod removed;
 mod role;
 mod server_settings;
+mod simulation;
 mod sslmode;
 mod statement;
 mod verification;
@@ -101,6 +102,9 @@ pub use position::Position;
 pub use removed::{LogFloor, Tombstone};
 pub use role::Role;
 pub use server_settings::{ServerSettings, WalLevel};
+pub use simulation::{Call, PLANTED, planted};
+#[cfg(feature = "crash-points")]
+pub use simulation::{HearsCalls, hear_calls, plant};
 pub use sslmode::SslMode;
 pub use statement::{
     InForce, MAX_REASON, MAX_STATEMENT, MAX_WITHOUT, MOST_MISSING, Stated, Statement, is_reason,

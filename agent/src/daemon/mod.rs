@@ -12,6 +12,8 @@ mod metrics;
 mod past;
 mod pushes;
 mod reply;
+#[cfg(feature = "crash-points")]
+pub mod simulated;
 mod single;
 mod specs;
 mod streams;
@@ -146,17 +148,14 @@ impl Agent {
         let pushes = Pushes::new(&setup);
         let listening =
             Server::listen(&setup.agent_socket(), rights, (ask, pushes.clone(), Log::of(&setup)))?;
-        let specs = specs::specs(&setup.config, &setup.host());
-        let past = past::past(&setup, specs.keys()).await;
-        let since = setup.clock.now();
-        let at_once = setup.config.agent.jobs_at_once;
+        let (scheduler, since) = past::scheduler(&setup).await;
         let alive = systemd::alive_every().map(|every| {
             let mut alive = interval(every);
             alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
             alive
         });
         Ok(Agent {
-            scheduler: Scheduler::new(specs, &past.runs, at_once, (past.configured, since)),
+            scheduler,
             running: BTreeMap::new(),
             alarm: Alarm::new().await?,
             refused: None,

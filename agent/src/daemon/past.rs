@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::{JobState, newest};
-use drctl_policies::scheduler::{JobKey, Outcome, PastRun};
+use drctl_policies::scheduler::{JobKey, Outcome, PastRun, Scheduler};
 use jiff::Timestamp;
 
+use super::specs::specs;
 use crate::host::Setup;
 use crate::jobs::{self, noted, past_runs};
 
@@ -16,15 +17,24 @@ use crate::jobs::{self, noted, past_runs};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is known of the past.
-pub(super) struct Past {
+struct Past {
     /// The earlier runs of each job, the one begun last first.
-    pub(super) runs: BTreeMap<JobKey, Vec<PastRun>>,
+    runs: BTreeMap<JobKey, Vec<PastRun>>,
     /// Since when what was due counts of a job that never ran.
-    pub(super) configured: Timestamp,
+    configured: Timestamp,
+}
+
+/// The scheduler of an agent that begins now, and what the clock shows: with the jobs of the configuration and
+/// the runs on record.
+pub(super) async fn scheduler(setup: &Setup) -> (Scheduler, Timestamp) {
+    let specs = specs(&setup.config, &setup.host());
+    let past = past(setup, specs.keys()).await;
+    let (at_once, now) = (setup.config.agent.jobs_at_once, setup.clock.now());
+    (Scheduler::new(specs, &past.runs, at_once, (past.configured, now)), now)
 }
 
 /// What is known of the past of these jobs. Without a catalog nothing is: what comes due from now on counts.
-pub(super) async fn past(setup: &Setup, keys: impl Iterator<Item = &JobKey>) -> Past {
+async fn past(setup: &Setup, keys: impl Iterator<Item = &JobKey>) -> Past {
     let nothing = || Past { runs: BTreeMap::new(), configured: setup.clock.now() };
     if !setup.catalog_path().exists() {
         return nothing();

@@ -113,8 +113,15 @@ fn judged(done: Result<Made>, stop: &Stop) -> (Outcome, Option<(String, &'static
     }
 }
 
+/// The same of a run of a simulation.
+#[cfg(feature = "crash-points")]
+pub(super) fn outcome(done: Result<()>, stop: &Stop) -> (Outcome, Option<String>) {
+    let (outcome, failed) = judged(done.map(|()| Made::Whole), stop);
+    (outcome, failed.map(|(why, _)| why))
+}
+
 /// Removes what no policy keeps, and tells what came of it.
-async fn prune(setup: &Setup, key: &JobKey, stop: &Stop) -> Result<()> {
+pub(super) async fn prune(setup: &Setup, key: &JobKey, stop: &Stop) -> Result<()> {
     let source = key.source.as_str();
     let _ = until_free(setup, key, None, stop).await?;
     let (plan, done) = remove_unattended(&setup.for_prune(), &key.source, stop).await?;

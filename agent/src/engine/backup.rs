@@ -1,7 +1,7 @@
 //! A backup of a source, by its engine.
 
 use anyhow::Result;
-use drctl_model::{Checked, FindingCode, JobKind};
+use drctl_model::{Checked, FindingCode, JobKind, SourceId};
 use drctl_policies::Source;
 
 use crate::audit::{Act, Logged};
@@ -33,11 +33,32 @@ pub async fn backup(
     stop: &Stop,
 ) -> Result<BackedUp> {
     let (id, source) = setup.source(name)?;
-    super::of(source).can_be(requested)?;
+    let engine = super::of(source);
+    engine.can_be(requested)?;
+    let by_engine = async |order: Order<'_>| engine.back_up(order).await;
+    back_up_by(setup, (id, source), requested, (meter, stop), by_engine).await
+}
+
+/// The same, whoever makes the bytes.
+///
+/// # Errors
+/// As [`backup`].
+pub(crate) async fn back_up_by(
+    setup: &Setup,
+    (id, source): (&SourceId, &Source),
+    requested: RequestedKind,
+    (meter, stop): (&Meter, &Stop),
+    by: impl AsyncFnOnce(Order<'_>) -> Result<BackedUp>,
+) -> Result<BackedUp> {
     let _lock = cache::lock(setup, id)?;
     let logged = Logged::begin(setup, Act::new("backup").of(id.as_str()));
     let job = OpenJob::begin(setup, id).await;
-    let work = Box::pin(attempt(setup, (&job, source), requested, meter, stop));
+    let work = Box::pin(async {
+        // Whoever cannot sign or encrypt hears it before anything is asked of server and bucket.
+        let (recipients, key) = (setup.recipients()?, setup.signing_key()?);
+        let job = &job;
+        by(Order { setup, job, source, recipients, key, requested, meter, stop }).await
+    });
     let made = |done: &BackedUp| Came {
         backup: Some(done.summary.backup.to_string()),
         suspect: !done.summary.is_good(),
@@ -56,18 +77,4 @@ pub async fn backup(
         Err(error) => job.failed(error).await,
     }
     done
-}
-
-/// The same with the source's lock held, and on record.
-async fn attempt(
-    setup: &Setup,
-    (job, source): (&OpenJob<'_>, &Source),
-    requested: RequestedKind,
-    meter: &Meter,
-    stop: &Stop,
-) -> Result<BackedUp> {
-    // Whoever cannot sign or encrypt hears it before anything is asked of server and bucket.
-    let (recipients, key) = (setup.recipients()?, setup.signing_key()?);
-    let order = Order { setup, job, source, recipients, key, requested, meter, stop };
-    super::of(source).back_up(order).await
 }

@@ -18,6 +18,7 @@ mod secrets;
 mod setup;
 mod setup_digest;
 pub(crate) mod shell;
+mod simulated;
 mod stop;
 mod waits;
 pub(crate) mod zone;
@@ -38,5 +39,7 @@ pub(crate) use secrets::identity_was_read;
 pub use secrets::{read_optional, read_secret};
 pub(crate) use setup::CATALOG;
 pub use setup::{Setup, read_files};
+#[cfg(feature = "crash-points")]
+pub use simulated::{Opens, simulate};
 pub use stop::{Stop, Stopper};
 pub(crate) use waits::{waited, waits_for_long};

@@ -15,6 +15,7 @@ use drctl_store::{
 };
 
 use super::secrets::note_identity;
+use super::simulated::simulated;
 use super::{AgentError, Limits, private, read_optional, read_secret, waited};
 
 /// The catalog's name in the state directory.
@@ -144,9 +145,9 @@ impl Setup {
     /// [`AgentError::Secret`]; [`StoreError`](drctl_store::StoreError) for a location that cannot be
     /// opened; the file system's for `ca_file`.
     pub fn bucket(&self) -> Result<Bucket> {
-        let repository = &self.config.repository;
         let (location, options, credentials) = self.location()?;
-        let bucket = location.open(&repository.url, &options, &credentials)?;
+        let open = || location.open(&self.config.repository.url, &options, &credentials);
+        let bucket = simulated().map_or_else(open, Ok)?;
         Ok(bucket.with_pace(self.paces.clone()))
     }
 

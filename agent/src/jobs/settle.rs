@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use drctl_catalog::{Catalog, CatalogError};
-use drctl_model::{BackupId, BackupSummary, JobEvent, JobId, SourceId};
+use drctl_model::{BackupId, BackupSummary, JobEvent, JobId, SourceId, planted};
 
 use super::record::failure;
 use crate::host::Setup;
@@ -75,7 +75,7 @@ pub(crate) async fn settle(
 ) -> Result<()> {
     for job in catalog.unfinished_jobs().await? {
         let id = job.backup.filter(|id| job.source == *source && id != own);
-        let Some(backup) = id else { continue };
+        let Some(backup) = id.filter(|_| !planted("attempt-never-settled")) else { continue };
         let now = setup.clock.now();
         match committed(repository, source, &backup).await? {
             Some(found) => {

@@ -6,17 +6,18 @@ use std::ops::ControlFlow;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_catalog::Catalog;
-use drctl_model::{BackupId, BackupSummary, Digest, Header, LogAt, LogFloor, Role, Tombstone};
-use drctl_store::layout::{self, Kind};
-use drctl_store::{
-    Key, Removal, SigningKey, State, StoreError, encode_log_floor, encode_tombstone,
+use drctl_model::{
+    BackupId, BackupSummary, Digest, Header, LogAt, LogFloor, Role, Tombstone, planted,
 };
+use drctl_store::layout::{self, Kind};
+use drctl_store::{Key, SigningKey, State, StoreError, encode_log_floor, encode_tombstone};
 use futures_util::{StreamExt as _, stream};
 
 use super::frozen::forbidden;
 use super::holdings::range_at;
 use super::orphans::Orphan;
 use super::plan::{LogCut, PrunePlan};
+use super::pruned::{Kept, Pruned};
 use crate::host::{AgentError, Setup, Stop, crash_point};
 use crate::repository::removed::{log_floor, tombstone};
 use crate::repository::statements::statements;
@@ -31,69 +32,6 @@ const LISTED: usize = 10_000;
 /// Told where the store does not let an object of our own be removed.
 const MAY_NOT: &str = "try to remove an object: credentials that may delete are needed, as they are or as \
     [repository.prune]; nothing was removed";
-
-/// What was removed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// Backups that are gone.
-    pub gone: Vec<BackupId>,
-    /// What else is gone: rests, orphans and log, in words.
-    pub also: Vec<String>,
-    /// Backups, rests and log that the store keeps because they are locked, in its words.
-    pub retained: Vec<(String, String)>,
-    /// What was not removed for another reason, and why: somebody has to look at it.
-    pub left: Vec<(String, String)>,
-    /// Objects that were removed.
-    pub objects: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Whether it was ended before all was removed.
-    pub stopped: bool,
-}
-
-impl Pruned {
-    /// Counts a state that is gone; gives why it is still there, where it is.
-    fn count(&mut self, state: &State, removed: Removal) -> Option<Kept> {
-        match removed {
-            Removal::Gone => {
-                self.objects += 1;
-                self.bytes = self.bytes.saturating_add(state.bytes);
-                None
-            }
-            Removal::Retained(why) => Some(Kept::Locked(why)),
-            Removal::Linked => Some(Kept::Left(LINKED.to_owned())),
-        }
-    }
-
-    /// Notes what is still there.
-    fn note(&mut self, what: String, kept: Kept) {
-        match kept {
-            Kept::Locked(why) => self.retained.push((what, why)),
-            Kept::Left(why) => self.left.push((what, why)),
-        }
-    }
-
-    /// What is gone, in words; nothing where that is nothing.
-    fn so_far(&self) -> Option<String> {
-        let gone: Vec<String> = self.gone.iter().map(ToString::to_string).collect();
-        let all = [gone, self.also.clone()].concat();
-        let all = if all.is_empty() { "nothing whole".to_owned() } else { all.join(", ") };
-        let objects = self.objects;
-        let text = || format!("removed before this failed: {all}; {objects} objects in all");
-        (objects > 0).then(text)
-    }
-}
-
-/// Why something is still there.
-enum Kept {
-    /// The store keeps it.
-    Locked(String),
-    /// We leave it.
-    Left(String),
-}
-
-/// Why what lies behind a link is left there.
-const LINKED: &str = "it lies behind a link: remove it yourself";
 
 /// Removes what the plan names.
 ///
@@ -226,12 +164,16 @@ impl Work<'_> {
             // Another host removes the same, and brings it to its end.
             return Ok(());
         }
-        if let Some(why) = self.bury(id, backup.manifest_sha256).await? {
+        let late = planted("tombstone-behind-the-data");
+        if !late && let Some(why) = self.bury(id, backup.manifest_sha256).await? {
             self.done.left.push((id.to_string(), why));
             return Ok(());
         }
         crash_point("prune-tombstone-put");
         self.may_go_on().await?;
+        if planted("data-before-the-manifest") {
+            let _ = self.data(id).await?;
+        }
         let manifest = self.repository.bucket.states_of(&layout::manifest(source, id)).await?;
         // The one that was written first counts: while it is kept, the backup is there.
         for state in manifest.iter().rev() {
@@ -250,6 +192,9 @@ impl Work<'_> {
             self.remove(state).await?;
         }
         let _ = self.data(id).await?;
+        if late {
+            let _ = self.bury(id, backup.manifest_sha256).await?;
+        }
         crash_point("prune-data-gone");
         self.catalog.take_out(source, [id.clone()].into()).await?;
         self.done.gone.push(id.clone());
@@ -328,7 +273,9 @@ impl Work<'_> {
     async fn log(&mut self, cut: &LogCut, before: LogAt) -> Result<()> {
         let source = &self.plan.source;
         let place = layout::log_floor(source, &cut.lineage, before);
-        if log_floor(self.repository, source, &cut.lineage, before).await?.is_none() {
+        if !planted("floor-forgotten")
+            && log_floor(self.repository, source, &cut.lineage, before).await?.is_none()
+        {
             let floor = LogFloor {
                 header: Header::new([]),
                 repository: self.repository.id.clone(),
@@ -345,8 +292,10 @@ impl Work<'_> {
         crash_point("prune-floor-put");
         let folder = layout::lineage(source, &cut.lineage);
         // What is empty is no piece, whatever its name says: it stays for whoever looks into that.
+        let behind =
+            if planted("log-behind-the-floor") { LogAt(before.0 + (1 << 20)) } else { before };
         let is_below = |state: &State| {
-            state.bytes > 0 && range_at(state).is_some_and(|(_, end)| end <= before)
+            state.bytes > 0 && range_at(state).is_some_and(|(_, end)| end <= behind)
         };
         let is_index = |state: &State| layout::log_index_at(&state.key).is_some();
         // An index tells where log ended: it goes before the pieces that it is of.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use drctl_catalog::Catalog;
-use drctl_model::{BackupId, BackupKind, BackupSummary, JobKind, SourceId, shown};
+use drctl_model::{BackupId, BackupKind, BackupSummary, JobKind, SourceId, planted, shown};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::engine::pg::another_cluster;
@@ -76,7 +76,8 @@ pub(super) async fn frozen(
 
 /// What somebody said of it, or may have: each reason in a sentence.
 pub(super) fn forbidden(said: &Statements) -> Vec<String> {
-    said.frozen().into_iter().map(|(text, _)| text).chain(said.doubts()).collect()
+    let frozen = said.frozen().into_iter().filter(|_| !planted("freeze-ignored"));
+    frozen.map(|(text, _)| text).chain(said.doubts()).collect()
 }
 
 /// What manifests, losses and drills speak of.

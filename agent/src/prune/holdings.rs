@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use drctl_catalog::{Catalog, Lost};
 use drctl_model::{
     BackupId, BackupSummary, DrillOutcome, InForce, Lineage, LogAt, LogPart, Named, SourceId,
-    Tombstone, newest_first, shown,
+    Tombstone, newest_first, planted, shown,
 };
 use drctl_store::layout::{self, Kind};
 use drctl_store::{Key, State};
@@ -246,7 +246,7 @@ pub(super) async fn without_manifest(
             }
             None => false,
         };
-        match is_rest {
+        match is_rest && !planted("rest-forgotten") {
             true => rest.extend(removable(repository, source, (id, weight)).await?),
             false => unfinished.push((id.clone(), weight.newest)),
         }

@@ -5,12 +5,14 @@ mod frozen;
 mod holdings;
 mod orphans;
 mod plan;
+mod pruned;
 mod reasons;
 mod remove;
 
-pub use carry_out::{Pruned, carry_out};
+pub use carry_out::carry_out;
 pub use orphans::Orphan;
 pub use plan::{LogCut, Planned, PrunePlan, Rest};
+pub use pruned::Pruned;
 pub(crate) use reasons::reasons;
 pub use remove::{remove, remove_unattended};
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use drctl_model::BackupId;
+use drctl_model::{BackupId, planted};
 use jiff::{SignedDuration, Timestamp};
 
 use super::holdings::Weight;
@@ -41,10 +41,11 @@ pub(super) fn orphans(
     now: Timestamp,
 ) -> Vec<Orphan> {
     let committed = weights.values().filter(|weight| weight.committed);
+    let age = if planted("orphan-too-young") { SignedDuration::ZERO } else { AGE };
     let latest = committed.filter_map(|weight| weight.stored).max();
     let orphan = |id: &BackupId| {
         let weight = weights.get(id).copied().unwrap_or_default();
-        let aged = weight.newest.and_then(|newest| newest.checked_add(AGE).ok());
+        let aged = weight.newest.and_then(|newest| newest.checked_add(age).ok());
         let seen = known.get(id).and_then(|first| first.checked_add(KNOWN).ok());
         let from = aged.zip(seen).map(|(aged, seen)| aged.max(seen));
         let is_aged = aged.zip(latest).is_some_and(|(aged, latest)| aged <= latest);

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use drctl_model::{BackupId, BackupSummary, Digest, InForce, Lineage, LogAt, Lsn, SourceId};
+use drctl_model::{
+    BackupId, BackupSummary, Digest, InForce, Lineage, LogAt, Lsn, SourceId, planted,
+};
 use drctl_policies::Policy;
 use drctl_policies::retention::{self, Candidate, Claim, Reason, Verdict};
 use jiff::Timestamp;
@@ -175,7 +177,9 @@ impl PrunePlan {
             bytes(&mut self.backups.iter().filter(|one| one.goes())),
             bytes(&mut self.backups.iter()),
         );
-        if going > MOST {
+        if planted("mass-removal-unasked") {
+            None
+        } else if going > MOST {
             Some(format!("more than {MOST} backups would be removed at once"))
         } else if going * 2 > self.backups.len() {
             Some("more than half of the backups would be removed".to_owned())
@@ -274,7 +278,8 @@ fn candidate(backup: &BackupSummary, holdings: &Holdings) -> Candidate {
 
 /// What somebody said of a backup.
 pub(super) fn claims(in_force: &InForce, backup: &BackupId) -> Vec<Claim> {
-    let pinned = in_force.pins.get(backup).map(|said| Claim::Pinned(said.reason.clone()));
+    let pinned = in_force.pins.get(backup).filter(|_| !planted("pin-ignored"));
+    let pinned = pinned.map(|said| Claim::Pinned(said.reason.clone()));
     let held = in_force.holds.get(backup).or(in_force.hold.as_ref());
     pinned.into_iter().chain(held.map(|said| Claim::Held(said.reason.clone()))).collect()
 }

@@ -3,9 +3,10 @@
 use anyhow::{Context as _, Result};
 use drctl_model::{JobKind, SourceId};
 
-use super::carry_out::{Pruned, carry_out};
+use super::carry_out::carry_out;
 use super::plan as plan_of;
 use super::plan::PrunePlan;
+use super::pruned::Pruned;
 use crate::audit::{Act, Logged};
 use crate::host::locks::SourceLock;
 use crate::host::{AgentError, Setup, Stop};

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use drctl_model::{BackupId, Lsn, Timeline};
+use drctl_model::{BackupId, Lsn, Timeline, planted};
 use jiff::Timestamp;
 
 use crate::recovery::Archive;
@@ -76,7 +76,10 @@ fn needed<L: Lines>(
         let left = left(archive, base.lineage, lineage);
         base.lineage == lineage || left.is_some_and(|left| base.start < left)
     });
-    let first = on_the_way.min_by_key(|base| base.start)?;
+    let first = match planted("log-from-the-newest-base") {
+        false => on_the_way.min_by_key(|base| base.start)?,
+        true => on_the_way.max_by_key(|base| base.start)?,
+    };
     Some(StaysFrom::Base { at: first.start, backup: first.backup.clone() })
 }
 

@@ -21,7 +21,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use drctl_model::BackupId;
+use drctl_model::{BackupId, planted};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -117,7 +117,9 @@ pub fn decide(policy: &RetentionPolicy, zone: &TimeZone, holdings: &Holdings<'_>
         let more = claims.chain(ahead).chain(none).chain(frozen);
         reasons.entry(of.backup.clone()).or_default().extend(more);
     }
-    chains(candidates, &mut reasons);
+    if !planted("chain-cut") {
+        chains(candidates, &mut reasons);
+    }
     let verdict = |of: &Candidate| Verdict {
         backup: of.backup.clone(),
         reasons: reasons.remove(&of.backup).unwrap_or_default().into_iter().collect(),

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use drctl_model::planted;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
@@ -46,6 +47,7 @@ fn by_times(
     time: impl Fn(&Candidate) -> Timestamp,
     reasons: &mut Reasons,
 ) {
+    let zone = if planted("day-of-another-zone") { &TimeZone::UTC } else { zone };
     // There may be very many: each is looked up in the time zone once.
     let dated: Vec<(&Candidate, Zoned)> =
         counted.iter().map(|of| (*of, time(of).to_zoned(zone.clone()))).collect();

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use drctl_model::BackupId;
+use drctl_model::{BackupId, planted};
 use jiff::Timestamp;
 
 use super::{Candidate, Reason, Reasons, because};
@@ -22,7 +22,7 @@ pub(super) fn apply(
     let Ok(begin) = newest.checked_sub(within) else { return };
     let candidates: BTreeMap<&BackupId, &Candidate> =
         counted.iter().map(|of| (&of.backup, *of)).collect();
-    for cluster in clusters {
+    for cluster in clusters.iter().filter(|_| !planted("window-forgotten")) {
         for backup in leading_to(cluster.common(), begin, |backup| candidates.contains_key(backup))
         {
             if let Some(of) = candidates.get(&backup) {

@@ -1,5 +1,6 @@
 //! What the record of runs says of a job when the agent begins.
 
+use drctl_model::planted;
 use jiff::Timestamp;
 
 use super::job::{Job, Owed};
@@ -57,7 +58,8 @@ pub(super) fn recall(
 
 /// Up to when nothing is owed, whatever became of later runs.
 fn served(runs: &[PastRun], spec: &JobSpec) -> Timestamp {
-    let good = runs.iter().filter(|run| matches!(run.ended, Some((_, Outcome::Succeeded))));
+    let is_good = |run: &&PastRun| matches!(run.ended, Some((_, Outcome::Succeeded)));
+    let good = runs.iter().filter(is_good).filter(|_| !planted("doubled-after-a-restart"));
     let oldest = || {
         // What the oldest run was for counts; when that was due its schedule tells.
         let oldest = runs.iter().map(|run| run.begun).min().unwrap_or(Timestamp::MIN);

