@@ -5,16 +5,22 @@ use std::time::Duration;
 
 use anyhow::Result;
 use drctl_catalog::Catalog;
-use drctl_model::{JobState, newest};
+use drctl_model::{BackupSummary, JobState, SourceId, newest};
 use drctl_policies::scheduler::{JobKey, Outcome, PastRun, Scheduler};
 use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
 
 use super::specs::specs;
 use crate::host::Setup;
+use crate::jobs::settle::committed;
 use crate::jobs::{self, noted, past_runs};
+use crate::repository::Repository;
 
 /// For how long somebody else may have the catalog when the agent starts.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many attempts of a source are looked at, the newest first.
+const LOOKED_AT: usize = 20;
 
 /// What is known of the past.
 struct Past {
@@ -33,14 +39,13 @@ pub(super) async fn scheduler(setup: &Setup) -> (Scheduler, Timestamp) {
     (Scheduler::new(specs, &past.runs, at_once, (past.configured, now)), now)
 }
 
-/// What is known of the past of these jobs. Without a catalog nothing is: what comes due from now on counts.
+/// What is known of the past of these jobs. Without a catalog only the bucket tells of it, and of backups alone:
+/// else what comes due from now on counts.
 async fn past(setup: &Setup, keys: impl Iterator<Item = &JobKey>) -> Past {
     let nothing = || Past { runs: BTreeMap::new(), configured: setup.clock.now() };
-    if !setup.catalog_path().exists() {
-        return nothing();
-    }
     match known(setup, keys).await {
-        Ok(runs) => Past { runs, configured: setup.configured_since() },
+        Ok((runs, true)) => Past { runs, configured: setup.configured_since() },
+        Ok((runs, false)) => Past { runs, ..nothing() },
         Err(error) => {
             tracing::warn!("earlier runs are not known, so that none is made up for: {error:#}");
             nothing()
@@ -48,27 +53,79 @@ async fn past(setup: &Setup, keys: impl Iterator<Item = &JobKey>) -> Past {
     }
 }
 
+/// The runs of each job, and whether there is a catalog that knows what the bucket holds: one that was begun while
+/// the bucket was not reached, or whose filling died, has none of its backups, or a part of them.
 async fn known(
     setup: &Setup,
     keys: impl Iterator<Item = &JobKey>,
-) -> Result<BTreeMap<JobKey, Vec<PastRun>>> {
-    let noted = noted(setup);
-    let catalog = Catalog::open_read_only_within(&setup.catalog_path(), PATIENCE).await?;
+) -> Result<(BTreeMap<JobKey, Vec<PastRun>>, bool)> {
+    let (noted, path) = (noted(setup), setup.catalog_path());
+    let catalog = match path.exists() {
+        true => Some(Catalog::open_read_only_within(&path, PATIENCE).await?),
+        false => None,
+    };
+    let is_filled = match &catalog {
+        Some(catalog) => catalog.repository().await?.is_some(),
+        None => false,
+    };
+    let mut bucket = Bucket { setup, repository: None, until: Instant::now() + PATIENCE };
     let mut all = BTreeMap::new();
     for key in keys {
-        let runs = past_runs(setup, &catalog, (key.kind, &key.source), &noted).await?;
-        let mut runs: Vec<PastRun> = runs.iter().map(run).collect();
+        let mut runs = Vec::new();
+        if let Some(catalog) = &catalog {
+            let of = (key.kind, &key.source);
+            runs.extend(past_runs(setup, catalog, of, &noted).await?.iter().map(run));
+        }
         if runs.is_empty() && key.kind.makes_a_backup() {
             // A catalog that was made anew knows the bucket's backups, and no job of this host.
-            let backups = catalog.backups(Some(&key.source)).await?;
-            runs.extend(newest(backups.iter()).map(|backup| PastRun {
+            let newest = match catalog.as_ref().filter(|_| is_filled) {
+                Some(catalog) => newest(catalog.backups(Some(&key.source)).await?.iter()).cloned(),
+                None => bucket.newest(&key.source).await,
+            };
+            runs.extend(newest.map(|backup| PastRun {
                 begun: backup.started,
                 ended: Some((backup.finished, Outcome::Succeeded)),
             }));
         }
         all.insert(key.clone(), runs);
     }
-    Ok(all)
+    Ok((all, is_filled))
+}
+
+/// The bucket, as long as it answers soon: the agent begins whether it does or not.
+struct Bucket<'a> {
+    setup: &'a Setup,
+    repository: Option<Repository>,
+    until: Instant,
+}
+
+impl Bucket<'_> {
+    /// The newest backup of a source; nothing where it has none, or that cannot be told.
+    async fn newest(&mut self, source: &SourceId) -> Option<BackupSummary> {
+        let until = self.until;
+        let why = match timeout_at(until, self.look(source)).await {
+            Ok(Ok(newest)) => return newest,
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => "the bucket is very slow".to_owned(),
+        };
+        tracing::warn!(%source, "its earlier backups are not known, so that none is made up for: {why}");
+        None
+    }
+
+    async fn look(&mut self, source: &SourceId) -> Result<Option<BackupSummary>> {
+        let repository = match self.repository.take() {
+            Some(repository) => repository,
+            None => self.setup.repository().await?,
+        };
+        let repository = self.repository.insert(repository);
+        for id in repository.attempts(source).await?.into_iter().take(LOOKED_AT) {
+            // One that never ended, or that is not believed, is no backup.
+            if let Some(found) = committed(repository, source, &id).await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// A job of the log, as the scheduler sees it.

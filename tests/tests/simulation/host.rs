@@ -63,6 +63,8 @@ pub(crate) struct Host {
     known_from: BTreeMap<JobKind, Timestamp>,
     /// Whether there is no catalog yet, or it was lost, and no run has made it anew.
     pub(crate) lost_catalog: bool,
+    /// At which effect of the run that begins next the process dies.
+    pub(crate) dies_in_next_run: Option<u64>,
     /// Since when the agent is there, and nothing fails.
     pub(crate) quiet_since: Timestamp,
     log_due: Timestamp,
@@ -153,6 +155,7 @@ impl Host {
             last_begun: BTreeMap::new(),
             known_from: BTreeMap::new(),
             lost_catalog: true,
+            dies_in_next_run: None,
             quiet_since: begin,
             log_due: begin,
             starts: 0,
@@ -305,6 +308,10 @@ impl Host {
         let runs = self.record.entry(key.clone()).or_default();
         runs.push(PastRun { begun: now, ended: None });
         self.last_begun.insert(key.clone(), now);
+        if let Some(n) = self.dies_in_next_run.take() {
+            let mut state = self.world.state();
+            state.dies_at = Some((state.effects + n, false));
+        }
         let (setup, source) = (self.setup.clone(), key.source.clone());
         self.world.state().say(format!("{now} begins {} {source}: {why:?}", key.kind.as_str()));
         let work: Work = match key.kind {

@@ -390,3 +390,44 @@ async fn agree(setup: &Setup) -> Result<Vec<BackupSummary>, String> {
         false => Err(format!("catalog and bucket differ: {differs:?}")),
     }
 }
+
+/// A host that lives well for so long, and then loses its catalog.
+async fn without_a_catalog(seed: u64, well: SignedDuration) -> Host {
+    let mut host = Host::new(seed);
+    host.begin().await;
+    let until = host.plan.begin + well;
+    let _ = host.live(until).await;
+    while host.runs() > 0 {
+        let until = host.now() + SignedDuration::from_mins(10);
+        let _ = host.live(until).await;
+    }
+    lose_catalog(&mut host);
+    host
+}
+
+/// One that dies at an effect of the first run without it, and comes back.
+pub(crate) fn dies_without_a_catalog(seed: u64, at: u64) -> Option<String> {
+    runtime().block_on(async {
+        // Until its backups of the day are made, and a removal is what comes next.
+        let mut host = without_a_catalog(seed, SignedDuration::from_hours(84)).await;
+        host.dies_in_next_run = Some(at);
+        let until = host.now() + SignedDuration::from_hours(24);
+        if !host.live(until).await {
+            host.die(SignedDuration::from_mins(1)).await;
+        }
+        let until = host.now() + SignedDuration::from_hours(4);
+        let _ = host.live(until).await;
+        found(&host)
+    })
+}
+
+/// One that is away for so long.
+pub(crate) fn is_away_without_a_catalog(seed: u64, away: SignedDuration) -> Option<String> {
+    runtime().block_on(async {
+        let mut host = without_a_catalog(seed, SignedDuration::from_hours(72)).await;
+        host.die(away).await;
+        let until = host.now() + SignedDuration::from_hours(8);
+        let _ = host.live(until).await;
+        found(&host)
+    })
+}

@@ -17,7 +17,8 @@ mod years;
 use std::time::Instant;
 
 use drctl_model::PLANTED;
-use life::{Length, Told, life};
+use jiff::SignedDuration;
+use life::{Length, Told, dies_without_a_catalog, is_away_without_a_catalog, life};
 
 /// The seeds of the suite.
 const SEEDS: std::ops::Range<u64> = 0..4;
@@ -121,4 +122,19 @@ fn a_seed_does_the_same_again() {
     let seed = number("DRCTL_SIMULATION_SEED").unwrap_or(3);
     let (once, twice) = (life(seed, length, None), life(seed, length, None));
     assert_eq!((once.effects, once.runs, once.hash), (twice.effects, twice.runs, twice.hash));
+}
+
+#[test]
+fn a_catalog_whose_filling_died_has_no_run_begin_twice() {
+    for at in (1..46).step_by(2) {
+        assert_eq!(dies_without_a_catalog(10, at), None, "{at}");
+    }
+}
+
+#[test]
+fn what_was_missed_is_made_up_for_without_a_catalog() {
+    for seed in [2, 7, 9] {
+        let away = SignedDuration::from_hours(40);
+        assert_eq!(is_away_without_a_catalog(seed, away), None, "{seed}");
+    }
 }
