@@ -14,8 +14,9 @@ use crate::recovery::{Target, plan};
 type Made = (i64, bool, bool);
 
 fn made() -> impl Strategy<Value = Vec<Made>> {
-    let one = (0..24 * 900i64, prop::bool::weighted(0.8), prop::bool::weighted(0.2));
-    prop::collection::vec(one, 0..60)
+    let one = |good| (0..24 * 900i64, prop::bool::weighted(good), prop::bool::weighted(0.2));
+    // In most histories all count, so that what goes can be told exactly.
+    prop_oneof![prop::collection::vec(one(1.0), 0..60), prop::collection::vec(one(0.8), 0..60)]
 }
 
 fn policies() -> impl Strategy<Value = RetentionPolicy> {
@@ -40,14 +41,18 @@ fn policies() -> impl Strategy<Value = RetentionPolicy> {
         )
 }
 
+/// Zones whose days, hours and changes differ.
+const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "America/St_Johns", "Pacific/Chatham"];
+
 /// What a person would say, backup by backup, from the policy's words.
-fn needed(policy: &RetentionPolicy, all: &[Candidate], of: &Candidate) -> bool {
+fn needed(policy: &RetentionPolicy, zone: &TimeZone, all: &[Candidate], of: &Candidate) -> bool {
     let counted: Vec<&Candidate> = all.iter().filter(|of| of.counts).collect();
     let later = |of: &Candidate| counted.iter().take_while(|it| it.backup != of.backup).count();
     let few = |nth: usize, most: u32| nth < usize::try_from(most).unwrap();
     let age = counted[0].taken.duration_since(of.taken);
     let is_newest_of = |name: &str, most: u32| {
-        let period = |of: &Candidate| of.taken.strftime(name).to_string();
+        let there = |of: &Candidate| of.taken.to_zoned(zone.clone());
+        let period = |of: &Candidate| there(of).strftime(name).to_string();
         let mine = period(of);
         let mut after: Vec<String> = counted.iter().map(|it| period(it)).collect();
         after.dedup();
@@ -57,7 +62,8 @@ fn needed(policy: &RetentionPolicy, all: &[Candidate], of: &Candidate) -> bool {
     };
     let short = |most: Duration| age <= SignedDuration::try_from(most).unwrap();
     let by_rule = few(later(of), policy.last)
-        || is_newest_of("%Y%m%d%H", policy.hourly)
+        // The hour that a clock shows twice is two.
+        || is_newest_of("%Y%m%d%H%z", policy.hourly)
         || is_newest_of("%Y%m%d", policy.daily)
         || is_newest_of("%G%V", policy.weekly)
         || is_newest_of("%Y%m", policy.monthly)
@@ -68,6 +74,20 @@ fn needed(policy: &RetentionPolicy, all: &[Candidate], of: &Candidate) -> bool {
     (by_rule && policy.max_age.is_none_or(short))
         || few(later(of), policy.min_backups)
         || (of.proven && few(proven_later, policy.min_proven))
+}
+
+/// The same of all of them, with what somebody said, and with what others that are needed are based on: each has
+/// its parent behind it.
+fn all_needed(policy: &RetentionPolicy, zone: &TimeZone, all: &[Candidate]) -> Vec<bool> {
+    let mut found: Vec<bool> = Vec::new();
+    for of in all {
+        let child = all
+            .iter()
+            .zip(&found)
+            .any(|(child, needed)| *needed && child.parent.as_ref() == Some(&of.backup));
+        found.push(child || !of.claims.is_empty() || needed(policy, zone, all, of));
+    }
+    found
 }
 
 /// The same cluster without what may go.
@@ -101,27 +121,41 @@ fn pruned(world: &World, verdicts: &[Verdict]) -> World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
-    // A backup stays exactly if a rule of the policy, read by itself, asks for it.
+    // A backup stays exactly if a rule of the policy, read by itself, asks for it, or somebody does, or one
+    // that stays is based on it.
     #[test]
     fn what_goes_was_needed_by_no_rule_and_what_stays_by_one(
-        made in made(), policy in policies(),
+        made in made(), policy in policies(), zone in prop::sample::select(&ZONES[..]),
+        based in 0..4u64, pinned in 0..9usize,
     ) {
+        let zone = TimeZone::get(zone).unwrap();
         let mut made = made;
         made.sort_by_key(|of| std::cmp::Reverse(of.0));
         made.dedup_by_key(|of| of.0);
+        let count = u64::try_from(made.len()).unwrap();
         let all: Vec<Candidate> = made.iter().zip(0..).map(|((hours, counts, proven), n)| Candidate {
             counts: *counts,
             proven: *proven,
+            // Chains of up to so many, each based on the one before.
+            parent: (n % (based + 1) != based && n + 1 < count).then(|| id(n + 1)),
+            claims: (usize::try_from(n).unwrap() % 9 == pinned && pinned > 4)
+                .then(|| Claim::Pinned("audit".to_owned())).into_iter().collect(),
             ..candidate(n, at(hours * 3600))
         }).collect();
-        let found = verdicts(&policy, &all, at(24 * 901 * 3600));
-        for (of, verdict) in all.iter().zip(&found) {
-            if of.counts {
-                prop_assert_eq!(verdict.stays(), needed(&policy, &all, of), "{:?}", verdict);
-            }
-        }
+        let holdings =
+            Holdings { candidates: &all, clusters: &[], frozen: None, now: at(24 * 901 * 3600) };
+        let found = decide(&policy, &zone, &holdings);
         if !made.iter().any(|of| of.1) {
             prop_assert!(found.iter().all(Verdict::stays));
+        } else if made.iter().all(|of| of.1) {
+            let needed = all_needed(&policy, &zone, &all);
+            let stays: Vec<bool> = found.iter().map(Verdict::stays).collect();
+            prop_assert_eq!(stays, needed, "{:?}", found);
+        } else {
+            // What does not count may keep what it is based on.
+            for (of, verdict) in all.iter().zip(&found).filter(|(of, _)| of.counts) {
+                prop_assert!(verdict.stays() || !needed(&policy, &zone, &all, of), "{:?}", verdict);
+            }
         }
     }
 
