@@ -83,8 +83,9 @@ impl Back {
     /// For people. A manifest that is here counts, whatever else is: so does what could not be removed.
     pub(crate) fn text(&self) -> String {
         format!(
-            "it was removed at {:.0}, signed by {}, and its objects are here again, or could not be removed: \
-             it can be restored, and `drctl prune {}` removes it where no rule keeps it",
+            "it was removed at {:.0}, signed by {}, and its manifest is here again, or could not be removed: \
+             it counts. `drctl verify {2}` tells whether all of it is there; `drctl prune {2}` removes it \
+             where no rule keeps it",
             self.at,
             shown(&self.by, 100),
             self.source

@@ -194,6 +194,11 @@ fn an_agent_that_is_killed_in_the_middle_is_done_without() {
         assert_eq!((&done["agent"], &done["done"]), (&false.into(), &"present".into()), "{done}");
         assert!(!running.lives(), "{point}");
         assert_eq!(pushed(&queue, 1)["agent"], false, "its socket is left, and nobody listens");
+        // Whoever has no configuration either is told why the agent did not.
+        let alone = by_agent(&queue, 1);
+        let said = alone.json()["messages"].to_string();
+        assert_eq!(alone.code, Some(1), "{alone:?}");
+        assert!(said.contains("agent.sock did not store it: "), "{said}");
         for at in 2..queue.names.len() {
             let _ = pushed(&queue, at);
         }
