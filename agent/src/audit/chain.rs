@@ -424,7 +424,7 @@ mod tests {
         let named = joined(&tail.odd);
         assert!(tail.odd.len() == 1_000 && named.len() < MAX_AUDIT_LINE / 2, "{named}");
         healing.details.insert(CUT.to_owned(), named);
-        let last = vec![serde_json::to_string(&healing).unwrap()];
+        let last = [serde_json::to_string(&healing).unwrap()];
         let walked = walk(&text(&[&good[..2], &junk[..], &last[..]].concat()), At::begin());
         assert_eq!((walked.links.len(), walked.healed), (3, vec![2]), "{:?}", walked.broken);
         // A line that lacks nothing but its end is an entry.

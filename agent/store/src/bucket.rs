@@ -189,6 +189,13 @@ impl Bucket {
                 Ok(_) | Err(StoreError::TooLarge { .. } | StoreError::NoObject { .. }) => {
                     Err(StoreError::Conflict { key: key.clone() })
                 }
+                // A directory lies there, or a link that leads nowhere.
+                Err(StoreError::Missing { .. })
+                    if !self.lists_in_order()
+                        && matches!(source, object_store::Error::AlreadyExists { .. }) =>
+                {
+                    Err(StoreError::Conflict { key: key.clone() })
+                }
                 Err(_) => Err(StoreError::Failed { verb: "create", key: key.clone(), source }),
             }
         })
