@@ -109,7 +109,7 @@ impl Plan {
             text += &format!("[window]\nfrom = \"{from}\"\nuntil = \"{until}\"\n");
         }
         text + &format!(
-            "[prune]\nschedule = \"{}\"\n[retention]\n{}",
+            "[log_index]\nschedule = \"never\"\n[prune]\nschedule = \"{}\"\n[retention]\n{}",
             self.prunes.line(),
             self.retention
         )
