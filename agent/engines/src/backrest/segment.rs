@@ -34,7 +34,7 @@ impl BackRest {
     /// looks into the data directory that its configuration names.
     ///
     /// # Errors
-    /// [`BackRestError::Failed`](super::BackRestError::Failed)
+    /// [`BackRestError::Failed`]
     /// for every failure of pgBackRest; absence is none. Never take one
     /// for the end of the WAL.
     pub async fn get_segment(
