@@ -16,6 +16,7 @@ pub mod wal;
 
 use drctl_policies::{Engine, Source};
 
+#[cfg(feature = "crash-points")]
 pub(crate) use backup::back_up_by;
 pub use backup::backup;
 pub use handed::{Choices, HandsLog, Route};

@@ -106,7 +106,7 @@ async fn whoever_hangs_up_ends_the_child_and_its_children() {
 
 #[tokio::test]
 async fn a_helper_that_is_gone_is_a_failure_whatever_came_before() {
-    let (_folder, listener, tool) = placed(LONG);
+    let (folder, listener, tool) = placed(LONG);
     let goes = async |said: &'static str| {
         let (stream, _) = listener.accept().await.unwrap();
         let (_, mut pipes) =
@@ -121,7 +121,8 @@ async fn a_helper_that_is_gone_is_a_failure_whatever_came_before() {
         let error = heard.unwrap_err();
         assert!(matches!(helper_error(&error), HelperError::Failed { .. }), "{said}: {error}");
     }
-    drop(listener);
+    // A child of another test may hold the listener until it becomes its program.
+    drop((listener, folder));
     let error = heard(&tool, LONG).await.unwrap_err();
     assert!(matches!(helper_error(&error), HelperError::Unreached { .. }), "{error}");
     assert!(error.hint().unwrap().contains("drctl-job@somebody.socket"), "{error:?}");
