@@ -15,7 +15,7 @@ use object_store::{
 use tokio::sync::OnceCell;
 
 use crate::alarm::Alarms;
-use crate::error::says_no_bucket;
+use crate::error::{is_taken, says_no_bucket};
 use crate::rooted::{NoFile, Rooted};
 use crate::silence::{asked, listing};
 use crate::{Alarm, Odd, Pace, SealError, StoreError, Stored, Stray, Versions, seal};
@@ -186,17 +186,10 @@ impl Bucket {
             // Asked once: the tries of this verb are bounded, not multiplied.
             match self.get_now(&Stored::newest(key), bytes.len() as u64).await {
                 Ok(found) if found == bytes => Ok(Put::Present),
-                Ok(_) | Err(StoreError::TooLarge { .. } | StoreError::NoObject { .. }) => {
+                found if is_taken(&found, &source, !self.lists_in_order()) => {
                     Err(StoreError::Conflict { key: key.clone() })
                 }
-                // A directory lies there, or a link that leads nowhere.
-                Err(StoreError::Missing { .. })
-                    if !self.lists_in_order()
-                        && matches!(source, object_store::Error::AlreadyExists { .. }) =>
-                {
-                    Err(StoreError::Conflict { key: key.clone() })
-                }
-                Err(_) => Err(StoreError::Failed { verb: "create", key: key.clone(), source }),
+                _ => Err(StoreError::Failed { verb: "create", key: key.clone(), source }),
             }
         })
         .await

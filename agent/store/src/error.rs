@@ -360,3 +360,19 @@ impl FormatError {
         })
     }
 }
+
+/// Whether something else lies where an object was not made, by what was `found` there then; in a `directory`
+/// also where it is no file, but a directory or a link that leads nowhere.
+pub(crate) fn is_taken(
+    found: &Result<bytes::Bytes, StoreError>,
+    refused: &object_store::Error,
+    directory: bool,
+) -> bool {
+    match found {
+        Ok(_) | Err(StoreError::TooLarge { .. } | StoreError::NoObject { .. }) => true,
+        Err(StoreError::Missing { .. }) => {
+            directory && matches!(refused, object_store::Error::AlreadyExists { .. })
+        }
+        Err(_) => false,
+    }
+}
