@@ -64,7 +64,7 @@ pub(crate) async fn ship(setup: &Setup, world: &World, source: &SourceId) -> Opt
         if let Err(error) = log_store.keep(place(piece), plain, holds).await {
             return Some(format!("{error:#}"));
         }
-        world.state().truth.sources.get_mut(source).expect("it is one").shipped += 1;
+        world.state().truth.of(source).shipped += 1;
     }
 }
 
@@ -90,7 +90,7 @@ impl Copying {
         let incremental = state.random.chance(40);
         let length = 2_000 + state.random.below(20_000);
         let state = &mut *state;
-        let of = state.truth.sources.get_mut(source).expect("it is one");
+        let of = state.truth.of(source);
         write_log(of, now);
         let start = of.log.last().expect("it was written").start;
         let there = of.there(&state.objects, source);
@@ -129,7 +129,7 @@ impl BackupSource for Copying {
         let (stop, last) = {
             let mut state = self.world.state();
             let now = state.now;
-            let of = state.truth.sources.get_mut(&self.source).expect("it is one");
+            let of = state.truth.of(&self.source);
             write_log(of, now);
             let last = of.log.last().expect("it was written");
             (last.end, last.commit)

@@ -325,7 +325,7 @@ impl Host {
             _ => {
                 let mut state = self.world.state();
                 let state = &mut *state;
-                let of = state.truth.sources.get_mut(&source).expect("it is one");
+                let of = state.truth.of(&source);
                 of.removal_begins(&state.objects, &source, true);
                 Box::pin(async move {
                     let (_stopper, stop) = Stop::new();
@@ -362,7 +362,7 @@ impl Host {
         let now = self.now();
         self.log_due = now + LOG_EVERY;
         for source in sources() {
-            write_log(self.world.state().truth.sources.get_mut(&source).expect("it is one"), now);
+            write_log(self.world.state().truth.of(&source), now);
             let (setup, world, of) = (self.setup.clone(), self.world.clone(), source.clone());
             let shipped = self.at_once(async move { ship(&setup, &world, &of).await }).await;
             match shipped {
@@ -406,8 +406,7 @@ impl Host {
         self.ended(&key, now, outcome);
         self.lost_catalog &= outcome != Outcome::Succeeded;
         if key.kind == JobKind::Prune {
-            self.world.state().truth.sources.get_mut(&key.source).expect("it is one").removing =
-                None;
+            self.world.state().truth.of(&key.source).removing = None;
             self.window_is_reached(&key.source);
         }
         if let Some(why) = why {

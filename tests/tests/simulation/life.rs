@@ -198,18 +198,10 @@ async fn pin(host: &mut Host) {
     };
     // One that is not wanted any more may go from when that is said, and one that is pinned stays from then on.
     if stated == Stated::Unpin {
-        let _ = host
-            .world
-            .state()
-            .truth
-            .sources
-            .get_mut(&source)
-            .expect("it is one")
-            .pinned
-            .remove(&id);
+        let _ = host.world.state().truth.of(&source).pinned.remove(&id);
     }
     if say(host, &source, stated, Some(id.clone())).await && stated == Stated::Pin {
-        host.world.state().truth.sources.get_mut(&source).expect("it is one").pinned.insert(id);
+        host.world.state().truth.of(&source).pinned.insert(id);
     }
 }
 
@@ -218,7 +210,7 @@ async fn freeze(host: &mut Host) {
     let source = source(host);
     let frozen = host.world.state().truth.sources[&source].frozen;
     let is_frozen = |host: &Host, frozen| {
-        host.world.state().truth.sources.get_mut(&source).expect("it is one").frozen = frozen;
+        host.world.state().truth.of(&source).frozen = frozen;
     };
     if frozen {
         is_frozen(host, false);
@@ -247,21 +239,14 @@ async fn heal(host: &mut Host) -> Option<String> {
         let source: SourceId = name.parse().expect("a name");
         // Whether what was said last was heard nobody knows: it is ended whatever it was.
         let _ = say(host, &source, Stated::Unfreeze, None).await;
-        host.world.state().truth.sources.get_mut(&source).expect("it is one").frozen = false;
+        host.world.state().truth.of(&source).frozen = false;
         let there: Vec<BackupId> = {
             let state = host.world.state();
             let of = &state.truth.sources[&source];
             of.there(&state.objects, &source).into_iter().map(|(id, _)| id.clone()).collect()
         };
         for id in there {
-            host.world
-                .state()
-                .truth
-                .sources
-                .get_mut(&source)
-                .expect("it is one")
-                .pinned
-                .remove(&id);
+            host.world.state().truth.of(&source).pinned.remove(&id);
             let _ = say(host, &source, Stated::Unpin, Some(id)).await;
         }
     }
@@ -302,7 +287,7 @@ async fn removed_as_asked(host: &mut Host, source: &SourceId) -> Result<(), Stri
     {
         let mut state = host.world.state();
         let state = &mut *state;
-        let of = state.truth.sources.get_mut(source).expect("it is one");
+        let of = state.truth.of(source);
         of.removal_begins(&state.objects, source, false);
     }
     let (setup, of) = (host.setup.for_prune(), source.clone());

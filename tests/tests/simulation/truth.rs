@@ -101,6 +101,11 @@ fn below<'a>(
 }
 
 impl Truth {
+    /// What is true of a source.
+    pub(crate) fn of(&mut self, source: &SourceId) -> &mut OfSource {
+        self.sources.get_mut(source).expect("it is one")
+    }
+
     /// An object is about to be written.
     pub(crate) fn written(&mut self, objects: &Objects, at: &Path, bytes: &Bytes) {
         let Kind::Manifest(source, id) = layout::classify(at) else { return };
