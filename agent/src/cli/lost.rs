@@ -31,16 +31,16 @@ pub(super) fn lost_json(lost: &[Lost]) -> serde_json::Value {
 
 /// The same for people, a line each.
 pub(super) fn lost_text(lost: &[Lost]) -> String {
-    let line = |one: &Lost| {
-        let (key, why) = (shown(&one.key, TEXT_SHOWN), shown(&one.why, TEXT_SHOWN));
-        match one.is_distrusted() {
-            true => format!("\n{key}: {why}"),
-            false => format!("\nLOST: {key}: {why}"),
-        }
-    };
     let more = lost.len().saturating_sub(LOST_SHOWN);
     let rest = (more > 0).then(|| format!("\nLOST: {more} more"));
-    lost.iter().take(LOST_SHOWN).map(line).chain(rest).collect()
+    lost.iter().take(LOST_SHOWN).map(told).chain(rest).collect()
+}
+
+/// One of them on a line of its own; what is only not trusted here is not lost.
+fn told(one: &Lost) -> String {
+    let (key, why) = (shown(&one.key, TEXT_SHOWN), shown(&one.why, TEXT_SHOWN));
+    let word = if one.is_distrusted() { "" } else { "LOST: " };
+    format!("\n{word}{key}: {why}")
 }
 
 /// What was removed on purpose and is here all the same, as JSON.
@@ -226,9 +226,7 @@ pub(super) fn refused_text(refusals: &[Lost]) -> String {
 
 /// One of them on a line of its own, with all that is known of it.
 fn line_of(one: &Lost) -> String {
-    let (key, why) = (shown(&one.key, TEXT_SHOWN), shown(&one.why, TEXT_SHOWN));
-    let word = if one.is_distrusted() { "" } else { "LOST: " };
-    format!("\n{word}{key}: {why}, since {:.0}", one.at)
+    format!("{}, since {:.0}", told(one), one.at)
 }
 
 /// What stands for all of them.
