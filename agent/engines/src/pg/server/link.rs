@@ -1,6 +1,7 @@
 //! A connection to a server, before anything is said on it: encrypted as it was asked for, its
 //! silences and the lengths of its messages bounded.
 
+mod asked;
 mod binding;
 mod guard;
 
@@ -286,17 +287,20 @@ impl AsyncWrite for Link {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.guard.asked();
+        this.guard.asks();
         // Whoever had nothing to wait for when he read last is woken to read again.
         if let (None, Some(patience)) = (this.waiting, this.patience.get()) {
             let now = Instant::now();
             let _ = this.poll_alarm(cx, now.checked_add(patience).unwrap_or(now));
         }
-        if let First::Awaited(_) = this.first {
-            return Poll::Ready(Ok(this.take_first(buf)));
-        }
-        ready!(this.poll_first(cx))?;
-        Pin::new(&mut this.socket).poll_write(cx, buf)
+        let written = if let First::Awaited(_) = this.first {
+            this.take_first(buf)
+        } else {
+            ready!(this.poll_first(cx))?;
+            ready!(Pin::new(&mut this.socket).poll_write(cx, buf))?
+        };
+        this.guard.asked(&buf[..written], written < buf.len());
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -378,26 +382,64 @@ mod tests {
         }
     }
 
+    /// The first message, of no settings.
+    const STARTUP: &[u8] = b"\0\0\0\x08\0\x03\0\0";
+    const QUERY: &[u8] = b"Q\0\0\0\x05\0";
+    /// A prepared statement is closed.
+    const CLOSE: &[u8] = b"C\0\0\0\x08Ss0\0S\0\0\0\x04";
+    const READY: &[u8] = b"Z\0\0\0\x05I";
+
+    /// The same, logged in.
+    async fn welcomed(patience: Duration) -> (Link, tokio::io::DuplexStream) {
+        let (mut link, mut far) = pair(patience);
+        link.write_all(STARTUP).await.unwrap();
+        let welcome = [&b"R\0\0\0\x08\0\0\0\0"[..], READY].concat();
+        far.write_all(&welcome).await.unwrap();
+        let mut read = vec![0; welcome.len()];
+        link.read_exact(&mut read).await.unwrap();
+        (link, far)
+    }
+
     #[tokio::test]
     async fn a_silence_has_an_end_wherever_it_begins() {
-        let (mut link, mut far) = pair(Duration::from_millis(200));
-        let ready = [&b"R\0\0\0\x08\0\0\0\0"[..], b"Z\0\0\0\x05I"].concat();
         for begun in [&b""[..], b"T", b"T\0\0\0\x08ab"] {
-            far.write_all(&ready).await.unwrap();
-            let mut read = vec![0; ready.len()];
-            link.write_all(b"question").await.unwrap();
-            link.read_exact(&mut read).await.unwrap();
+            let (mut link, mut far) = welcomed(Duration::from_millis(200)).await;
             // Nothing is due: nothing is missed.
             let idle = timeout(Duration::from_millis(500), link.read_u8()).await;
             assert!(idle.is_err());
-            link.write_all(b"question").await.unwrap();
+            link.write_all(QUERY).await.unwrap();
             far.write_all(begun).await.unwrap();
             let error = link.read_to_end(&mut Vec::new()).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
-            if begun.is_empty() {
-                continue;
-            }
-            (link, far) = pair(Duration::from_millis(200));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_an_earlier_answer_is_not_that_of_a_later_one() {
+        let (mut link, mut far) = welcomed(Duration::from_millis(200)).await;
+        link.write_all(CLOSE).await.unwrap();
+        link.write_all(QUERY).await.unwrap();
+        far.write_all(&[&b"3\0\0\0\x04"[..], READY].concat()).await.unwrap();
+        let ended = timeout(Duration::from_secs(5), link.read_to_end(&mut Vec::new())).await;
+        let error = ended.expect("it is given up").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_nothing_or_does_not_leave_is_given_up() {
+        for last in [vec![b'x'; 1 << 20], b"X\0\0\0\x04".to_vec()] {
+            let (mut link, _far) = welcomed(Duration::from_millis(200)).await;
+            let (mut reads, mut writes) = tokio::io::split(&mut link);
+            let writing = async {
+                let _ = writes.write_all(&last).await;
+                std::future::pending::<()>().await;
+            };
+            let mut read = Vec::new();
+            let ended = tokio::select! {
+                ended = timeout(Duration::from_secs(5), reads.read_to_end(&mut read)) => ended,
+                () = writing => unreachable!("it waits"),
+            };
+            assert!(ended.is_ok_and(|read| read.is_err()), "{} bytes", last.len());
         }
     }
 
@@ -407,7 +449,7 @@ mod tests {
             [(&b"N\0\0\0\x05\0"[..], false), (b"S\0\0\0\x06a\0", false), (b"D\0\0\0\x06\0\0", true)]
         {
             let (mut link, mut far) = pair(Duration::from_millis(200));
-            link.write_all(b"question").await.unwrap();
+            link.write_all(STARTUP).await.unwrap();
             let mut ticks = tokio::time::interval(Duration::from_millis(20));
             let endless = async {
                 while far.write_all(beside).await.is_ok() {

@@ -1,6 +1,8 @@
-//! Sees each message of a server before anybody acts on it.
+//! Sees each message of a server before anybody acts on it, and knows whether an answer is due.
 
 use std::io;
+
+use super::asked::Asked;
 
 /// The most bytes of a message before the login has succeeded.
 const LOGIN_BYTES: u32 = 64 << 10;
@@ -22,7 +24,10 @@ pub(super) struct Guard {
     /// Bytes of the message in hand that are still to come.
     left: u64,
     logged_in: bool,
-    ready: bool,
+    asked: Asked,
+    /// Requests whose answers have not come to their end. One flag would not do: the end of an earlier
+    /// answer may come after the next request was written.
+    due: u64,
     /// Whether the message in hand is part of an answer.
     answers: bool,
     /// Whether it is proven who asks.
@@ -32,17 +37,23 @@ pub(super) struct Guard {
 impl Guard {
     pub(super) fn new(proven: bool) -> Self {
         let head = Vec::with_capacity(9);
-        Guard { head, left: 0, logged_in: false, ready: false, answers: false, proven }
+        let asked = Asked::default();
+        Guard { head, left: 0, logged_in: false, asked, due: 0, answers: false, proven }
     }
 
     /// Whether the server waits for us.
     pub(super) fn is_ready(&self) -> bool {
-        self.ready
+        self.logged_in && self.due == 0 && !self.asked.is_begun()
     }
 
-    /// Notes that something was asked.
-    pub(super) fn asked(&mut self) {
-        self.ready = false;
+    /// Notes that something is about to be written.
+    pub(super) fn asks(&mut self) {
+        self.asked.begin();
+    }
+
+    /// Notes what was written.
+    pub(super) fn asked(&mut self, bytes: &[u8], more: bool) {
+        self.due += self.asked.look(bytes, more);
     }
 
     /// Looks at what has come, and tells whether any of it answers; an error where the one behind it must
@@ -94,7 +105,8 @@ impl Guard {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         if self.head[0] == b'Z' {
-            (self.logged_in, self.ready) = (true, true);
+            self.logged_in = true;
+            self.due = self.due.saturating_sub(1);
         }
         self.answers = !BESIDE.contains(&self.head[0]);
         self.left = left;
@@ -158,13 +170,34 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_waits_is_ready() {
-        let mut guard =
-            look(true, &[message(b'R', &[0; 4]), message(b'Z', b"I")].concat(), 2).unwrap();
+    fn a_server_waits_when_it_has_answered_all_that_was_asked() {
+        let ready = message(b'Z', b"I");
+        let login = [message(b'R', &[0; 4]), ready.clone()].concat();
+        let ask = |guard: &mut Guard, bytes: &[u8]| {
+            guard.asks();
+            guard.asked(bytes, false);
+        };
+        let mut guard = Guard::new(true);
+        ask(&mut guard, b"\0\0\0\x08\0\x03\0\0");
+        assert!(!guard.is_ready(), "a login is due");
+        for piece in login.chunks(2) {
+            guard.look(piece).unwrap();
+        }
         assert!(guard.is_ready());
-        guard.asked();
-        assert!(!guard.is_ready());
-        guard.look(&message(b'T', b"")).unwrap();
+
+        guard.asks();
+        assert!(!guard.is_ready(), "nothing of it may be taken");
+        for answered in 0..3 {
+            ask(&mut guard, &message(b'Q', b"select\0"));
+            assert!(!guard.is_ready(), "{answered}");
+        }
+        for left in (0..3).rev() {
+            guard.look(&[message(b'T', b""), ready.clone()].concat()).unwrap();
+            assert_eq!(guard.is_ready(), left == 0, "{left}");
+        }
+        // One that nobody has asked for stands for no later one.
+        guard.look(&ready).unwrap();
+        ask(&mut guard, &message(b'S', b""));
         assert!(!guard.is_ready());
     }
 }
