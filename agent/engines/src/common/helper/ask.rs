@@ -23,11 +23,14 @@ use crate::common::opened::send_opened;
 use crate::common::process::{Group, Running, Tool, wished};
 use crate::common::{EngineError, unfit_way};
 
-/// How long a helper may take to take a request.
+/// How long a helper may take to take a request, at most.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest line that a helper may say, in bytes.
 const LONGEST: usize = 16 << 10;
+
+/// That it ended before what it was asked for.
+const GONE: &str = "is gone before it said how the job ended";
 
 /// The most characters of its words that are shown.
 const SHOWN: usize = 600;
@@ -93,7 +96,25 @@ impl Ask {
         drop(pipes);
         let sent = sent.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
         let (answers, mut ours) = stream.into_split();
-        let (mut answers, mut line, mut wishing) = (BufReader::new(answers), Vec::new(), false);
+        let (mut answers, mut line) = (BufReader::new(answers), Vec::new());
+        let lost = |why: String| {
+            group.lost(self.helper.failed(why.as_str()));
+            self.helper.failed(why)
+        };
+        let patience = PATIENCE.min(self.silence);
+        let taken = timeout(patience, hear(&mut answers, &mut line)).await;
+        match taken.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
+            Ok(Some(Said::Taken)) => {}
+            Ok(Some(said)) => return self.helper.ended(said),
+            // Whoever refuses at once may not have heard all of it.
+            Ok(None) if sent.is_ok() => return Err(lost(GONE.to_owned())),
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                let seconds = patience.as_secs_f32();
+                return Err(lost(format!("did not take the request in {seconds} s")));
+            }
+            Ok(None) | Err(_) => return Err(lost("did not take the request".to_owned())),
+        }
+        let mut wishing = false;
         loop {
             let said = tokio::select! {
                 said = hear(&mut answers, &mut line) => said,
@@ -106,12 +127,8 @@ impl Ask {
             match said {
                 Ok(Some(Said::Worked)) => group.works(),
                 Ok(Some(said)) => return self.helper.ended(said),
-                // Whoever refuses at once may not have heard all of it.
-                Ok(None) if sent.is_ok() => {
-                    return Err(self.helper.failed("is gone before it said how the job ended"));
-                }
-                Ok(None) => return Err(self.helper.failed("did not take the request")),
-                Err(error) => return Err(self.helper.failed(format!("cannot be heard: {error}"))),
+                Ok(None) => return Err(lost(GONE.to_owned())),
+                Err(error) => return Err(lost(format!("cannot be heard: {error}"))),
             }
         }
     }
@@ -147,7 +164,7 @@ impl Helper {
                 Err(HelperError::Refused { account: self.account.clone(), refusal }.into())
             }
             Said::Failed(why) => Err(self.failed(format!("failed: {}", shown(&why, SHOWN)))),
-            Said::Worked | Said::Killed(_) => Err(self.failed("makes no sense")),
+            Said::Taken | Said::Worked | Said::Killed(_) => Err(self.failed("makes no sense")),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Children that run under another account, started by a helper that systemd keeps for it.
 //!
 //! Whoever asks sends one line and the pipes that the child is to write into, and says nothing more:
-//! when he hangs up, the child is ended. The helper says that it works, and at last how it ended. What
-//! may be asked for is a closed list of each engine, and the helper's word alone: neither a program nor
-//! an argument, an environment or a path comes with a request.
+//! when he hangs up, the child is ended. The helper says that it has taken the request, that the child
+//! works, and at last how that ended. What may be asked for is a closed list of each engine, and the
+//! helper's word alone: neither a program nor an argument, an environment or a path comes with a request.
 
 mod ask;
 mod error;
@@ -78,6 +78,8 @@ impl Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Said {
+    /// The request was heard whole.
+    Taken,
     /// The child has done something since this was said last.
     Worked,
     /// It ended with an exit status, and all that it wrote was handed on.

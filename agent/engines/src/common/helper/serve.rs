@@ -37,7 +37,10 @@ impl Waiting {
     /// Hears one request; one that is none is refused.
     pub async fn hear(mut stream: UnixStream) -> Option<Waiting> {
         match heard(&stream).await {
-            Ok((request, messages, output)) => Some(Waiting { stream, request, messages, output }),
+            Ok((request, messages, output)) => {
+                say(&mut stream, &Said::Taken).await;
+                Some(Waiting { stream, request, messages, output })
+            }
             Err(refusal) => {
                 refuse(&mut stream, refusal).await;
                 None

@@ -7,6 +7,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
 
 use super::{Ask, Helper, HelperError, Refusal, Waiting};
 use crate::common::EngineError;
@@ -116,16 +117,44 @@ async fn a_helper_that_is_gone_is_a_failure_whatever_came_before() {
         stream.writable().await.unwrap();
         stream.try_write(said.as_bytes()).unwrap();
     };
-    for said in ["\"worked\"\n", "{\"ended\":0}", "{\"killed\":0}\n", "{\"ended\":256}\n", "x\n"] {
+    for said in [
+        "",
+        "\"taken\"\n",
+        "\"taken\"\n\"worked\"\n",
+        "\"worked\"\n",
+        "{\"ended\":0}",
+        "{\"killed\":0}\n",
+        "{\"ended\":256}\n",
+        "x\n",
+    ] {
         let (heard, ()) = tokio::join!(heard(&tool, LONG), goes(said));
         let error = heard.unwrap_err();
         assert!(matches!(helper_error(&error), HelperError::Failed { .. }), "{said}: {error}");
     }
+    // What it has started lives on, with its pipes.
+    let dies = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let pipes = crate::common::opened::receive_opened(&stream, super::PIPES).await.unwrap();
+        stream.writable().await.unwrap();
+        stream.try_write(b"\"taken\"\n").unwrap();
+        pipes
+    };
+    let (heard_of_it, _pipes) = tokio::join!(timeout(LONG / 4, heard(&tool, LONG)), dies);
+    let error = heard_of_it.expect("it is known at once").unwrap_err();
+    assert!(matches!(helper_error(&error), HelperError::Failed { .. }), "{error}");
     // A child of another test may hold the listener until it becomes its program.
     drop((listener, folder));
     let error = heard(&tool, LONG).await.unwrap_err();
     assert!(matches!(helper_error(&error), HelperError::Unreached { .. }), "{error}");
     assert!(error.hint().unwrap().contains("drctl-job@somebody.socket"), "{error:?}");
+}
+
+#[tokio::test]
+async fn nobody_waits_long_for_one_who_does_not_take_a_request() {
+    let (_folder, _listener, tool) = placed(Duration::from_millis(300));
+    let error = timeout(LONG / 4, heard(&tool, LONG)).await.expect("it is given up").unwrap_err();
+    assert!(matches!(helper_error(&error), HelperError::Failed { .. }), "{error}");
+    assert!(error.to_string().contains("did not take the request"), "{error}");
 }
 
 #[tokio::test]
@@ -218,6 +247,6 @@ async fn what_is_no_request_with_pipes_to_write_into_is_refused() {
         let mut said = String::new();
         // Whatever of it was not read resets the connection.
         let _ = ours.read_to_string(&mut said).await;
-        assert!(taken == said.is_empty() && taken != said.contains("refused"), "{line}: {said}");
+        assert!(taken == (said == "\"taken\"\n") && taken != said.contains("refused"), "{said}");
     }
 }

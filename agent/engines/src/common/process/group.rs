@@ -5,6 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process_group, setpriority_pgrp};
 use tokio::process::Child;
+use tokio::sync::Notify;
+
+use crate::common::EngineError;
 
 /// The leaders of all groups that run: for an end that runs no destructors.
 static LIVE: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
@@ -24,18 +27,42 @@ pub(in crate::common) struct Group {
     reaped: AtomicBool,
     /// How often its helper said that it works.
     heard: AtomicU64,
+    /// Why its helper says nothing more, and the word that it does.
+    lost: (Mutex<Option<EngineError>>, Notify),
 }
 
 impl Group {
     pub(super) fn of(child: &Child) -> Self {
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         LIVE.lock().unwrap_or_else(PoisonError::into_inner).extend(leader);
-        Group { leader, reaped: AtomicBool::new(false), heard: AtomicU64::new(0) }
+        Group::new(leader)
     }
 
     /// One that is seen by its helper alone.
     pub(in crate::common) fn elsewhere() -> Self {
-        Group { leader: None, reaped: AtomicBool::new(false), heard: AtomicU64::new(0) }
+        Group::new(None)
+    }
+
+    fn new(leader: Option<Pid>) -> Self {
+        let (reaped, heard, lost) = Default::default();
+        Group { leader, reaped, heard, lost }
+    }
+
+    /// Its helper is lost: neither what its processes do is known any more, nor whether they end.
+    pub(in crate::common) fn lost(&self, why: EngineError) {
+        *self.lost.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        self.lost.1.notify_one();
+    }
+
+    /// Waits until its helper is lost.
+    pub(super) async fn is_lost(&self) -> EngineError {
+        loop {
+            self.lost.1.notified().await;
+            let why = self.lost.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(why) = why {
+                return why;
+            }
+        }
     }
 
     /// Its helper says that it works.

@@ -178,8 +178,8 @@ impl Watch {
     }
 
     /// Does work that waits for the tool; an error where it lasts, and neither the tool nor one of
-    /// its children has done anything for so long. Whoever computes, reads or writes is let work:
-    /// it may have nothing to say for hours.
+    /// its children has done anything for so long, or its helper is lost. Whoever computes, reads or
+    /// writes is let work: it may have nothing to say for hours.
     pub(crate) async fn over<T>(
         self,
         silence: Duration,
@@ -188,7 +188,13 @@ impl Watch {
         let mut work = pin!(work);
         let mut seen = self.group.done();
         loop {
-            if let Ok(done) = timeout(silence, &mut work).await {
+            let done = tokio::select! {
+                biased;
+                done = timeout(silence, &mut work) => done,
+                // What it has started may hold an output open for as long as it likes.
+                lost = self.group.is_lost() => return Err(lost),
+            };
+            if let Ok(done) = done {
                 return done;
             }
             let done = self.group.done();
