@@ -4,6 +4,7 @@
 use anyhow::Result;
 
 use super::args::{CatalogVerb, KeysVerb, RestoreArgs, StanzaVerb, StatementVerb, Verb};
+use super::state::known_catalog;
 use crate::audit::{Act, Logged, note_key_use, ship_soon};
 use crate::daemon::is_running;
 use crate::host::{Exit, Setup};
@@ -52,6 +53,30 @@ fn said_act(said: &StatementVerb) -> Option<Act> {
     })
 }
 
+/// The same with the source of the backup that it is about, where that is named or this host's catalog
+/// knows it.
+async fn of_its_source(setup: &Setup, verb: &Verb, act: Act) -> Act {
+    let named = match verb {
+        Verb::Accept { backup } => backup,
+        Verb::Say(StatementVerb::Pin(args) | StatementVerb::Unpin(args)) => &args.backup,
+        Verb::Say(StatementVerb::Hold(args) | StatementVerb::Release(args)) => &args.what,
+        _ => return act,
+    };
+    if let Some((source, _)) = named.split_once('/') {
+        return act.of(source);
+    }
+    if setup.configured(named).is_some() {
+        return act.of(named);
+    }
+    let Ok(catalog) = known_catalog(setup).await else { return act };
+    let backups = catalog.backups(None).await.unwrap_or_default();
+    let mut fit = backups.iter().filter(|one| one.backup.as_str().starts_with(named.as_str()));
+    match (fit.next(), fit.next()) {
+        (Some(one), None) => act.of(one.source.as_str()),
+        _ => act,
+    }
+}
+
 fn stanza_act(verb: &StanzaVerb) -> Option<Act> {
     let (verb, source) = match verb {
         StanzaVerb::Config { print: true, .. } | StanzaVerb::Check { .. } => return None,
@@ -82,7 +107,10 @@ pub(super) async fn audited(
     setup: &Setup,
     work: impl Future<Output = Result<Exit>>,
 ) -> Result<Exit> {
-    let logged = act(verb).map(|act| Logged::begin(setup, act));
+    let logged = match act(verb) {
+        Some(act) => Some(Logged::begin(setup, of_its_source(setup, verb, act).await)),
+        None => None,
+    };
     let done = work.await;
     if let Some(logged) = logged {
         logged.end(&done, |exit, act| act.put("exit", &exit.code().to_string()));

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::args::{PolicyVerb, SimulateArgs};
 use super::screen::{Screen, table};
 use super::state::known_catalog;
+use crate::engine;
 use crate::host::figures::{bytes, number};
 use crate::host::{AgentError, Exit, Setup};
 
@@ -36,8 +37,9 @@ struct Outlook {
 pub(super) async fn policy(screen: Screen, setup: &Setup, verb: &PolicyVerb) -> Result<Exit> {
     let PolicyVerb::Simulate(args) = verb;
     let sources: Vec<(&SourceId, &Source)> = match &args.source {
-        Some(name) => vec![setup.source(name)?],
-        None => setup.config.sources.iter().collect(),
+        Some(name) => vec![expired_here(setup.source(name)?)?],
+        // Those that another tool keeps have no figures here.
+        None => setup.config.sources.iter().filter(|one| expired_here(*one).is_ok()).collect(),
     };
     let price = price(args)?;
     let mut all = Vec::new();
@@ -62,6 +64,20 @@ pub(super) async fn policy(screen: Screen, setup: &Setup, verb: &PolicyVerb) -> 
         texts.join("\n\n")
     });
     Ok(Exit::Success)
+}
+
+/// A source whose backups a policy of drctl expires.
+fn expired_here<'a>(
+    (id, source): (&'a SourceId, &'a Source),
+) -> Result<(&'a SourceId, &'a Source)> {
+    if !engine::is_kept_elsewhere(source) {
+        return Ok((id, source));
+    }
+    let text = format!(
+        "pgBackRest expires the backups of {id} by its own settings (repo1-retention-full): the \
+         retention of a policy does not apply to them"
+    );
+    Err(AgentError::Usage(text).into())
 }
 
 /// Of a month, at a price for a GB (10⁹ bytes) and month.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::args::{StatementVerb, UnfreezeArgs};
 use super::screen::{Screen, line, table};
+use crate::engine;
 use crate::host::{AgentError, Exit, Setup};
 use crate::repository::chain::is_broken;
 use crate::repository::losses::find;
@@ -79,7 +80,7 @@ async fn write(
     object["removal"] = json!(removal);
     object["doubt"] = json!(doubt);
     let warnings: Vec<String> = removal.into_iter().chain(doubt).collect();
-    screen.answer("drctl.statement/1", object, || answered(&answer, subject_of(wish), &warnings));
+    screen.answer("drctl.statement/1", object, || answered(&answer, wish, &warnings));
     Ok(if warnings.is_empty() { Exit::Success } else { Exit::Degraded })
 }
 
@@ -109,7 +110,8 @@ async fn doubt(
 }
 
 /// The same for people.
-fn answered(answer: &Answer, subject: &str, warnings: &[String]) -> String {
+fn answered(answer: &Answer, wish: &Wish, warnings: &[String]) -> String {
+    let subject = subject_of(wish);
     let Statement { statement, source, n, at, reason, without, .. } = &answer.statement;
     let reason = line(reason);
     let out = leaves_out(without);
@@ -123,6 +125,15 @@ fn answered(answer: &Answer, subject: &str, warnings: &[String]) -> String {
             )
         }
     };
+    if !answer.new && wish.reason != answer.statement.reason {
+        text.push_str(&not_recorded(wish.stated));
+    }
+    if answer.new && !without.is_empty() {
+        text.push_str(
+            "\n  they count for nothing from now on, for good: if one of them was a pin, a hold or a \
+             freeze, it is no longer in force. Set it again now",
+        );
+    }
     for why in &answer.frozen {
         let _ = write!(text, "\n  nothing of {source} is removed all the same: {}", line(why));
     }
@@ -130,6 +141,20 @@ fn answered(answer: &Answer, subject: &str, warnings: &[String]) -> String {
         let _ = write!(text, "\n  WARNING: {}", line(why));
     }
     text
+}
+
+/// That another reason stands already, and what that means.
+fn not_recorded(stated: Stated) -> String {
+    let ends = match stated {
+        Stated::Pin => "unpin",
+        Stated::Hold => "release",
+        Stated::Freeze => "unfreeze",
+        Stated::Unpin | Stated::Release | Stated::Unfreeze => return String::new(),
+    };
+    format!(
+        "\n  your reason was NOT recorded: one `drctl {ends}` ends the {stated}. If both reasons matter, \
+         end it and set it again with a reason that names both"
+    )
 }
 
 /// That statements are left out, in words.
@@ -180,8 +205,13 @@ async fn subject(
     if of_source {
         let source = known(setup, repository, what).await?;
         if !stated.lifts() {
+            let configured = setup.configured(what);
             let backups = setup.catalog(repository).await?.backups(Some(&source)).await?;
-            kept_elsewhere(backups.iter().any(|one| one.kind.external().is_some()), what)?;
+            let is_external = backups.iter().any(|one| one.kind.external().is_some());
+            kept_elsewhere(
+                is_external || configured.is_some_and(|(_, one)| engine::is_kept_elsewhere(one)),
+                what,
+            )?;
         }
         return Ok((source, None));
     }
@@ -204,8 +234,9 @@ fn kept_elsewhere(is_external: bool, what: &str) -> Result<()> {
         return Ok(());
     }
     let text = format!(
-        "another tool keeps the data of {what}, and expires it by its own rules: drctl cannot keep it; \
-         nothing was written"
+        "pgBackRest keeps the backups of {what} and expires them by its own settings \
+         (repo1-retention-full): drctl cannot keep them. Raise these settings, or copy the repository. \
+         Nothing was written"
     );
     Err(AgentError::Usage(text).into())
 }
@@ -247,7 +278,7 @@ async fn lifted(
         1 => Ok(found.remove(0)),
         0 => {
             let is = if stated == Stated::Unpin { "pinned" } else { "on legal hold" };
-            let text = format!("no backup `{wanted}` is {is}: nothing was written");
+            let text = format!("backup `{wanted}` is not {is}: nothing was written");
             Err(AgentError::Usage(text).into())
         }
         many => {
@@ -345,7 +376,8 @@ fn text(all: &[(SourceId, Statements)]) -> String {
     };
     for (source, said) in all {
         for why in said.doubts() {
-            let _ = write!(text, "\nFROZEN: {source}: {}", line(&why));
+            let _ =
+                write!(text, "\nREMOVAL BLOCKED: nothing of {source} is removed: {}", line(&why));
         }
     }
     text

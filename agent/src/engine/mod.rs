@@ -36,3 +36,8 @@ pub(crate) fn of(source: &Source) -> Box<dyn SourceEngine + '_> {
         Engine::Pgbackrest(settings) => Box::new(pgbackrest::Stanza { source, settings }),
     }
 }
+
+/// Whether another tool keeps the backups of a source, and expires them by its own rules.
+pub(crate) fn is_kept_elsewhere(source: &Source) -> bool {
+    matches!(source.engine, Engine::Pgbackrest(_))
+}

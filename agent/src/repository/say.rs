@@ -114,11 +114,12 @@ fn says_so(
         Some(stands) if !wish.stated.lifts() => Ok(Some(stands.clone())),
         None if wish.stated.lifts() => {
             let what = wish.backup.as_ref().map_or(wish.source.as_str(), BackupId::as_str);
-            usage(format!(
-                "there is no {} of {what} that `drctl {}` could end: nothing was written",
-                counterpart(wish.stated),
-                wish.stated
-            ))
+            let is = match wish.stated {
+                Stated::Unpin => "pinned",
+                Stated::Release => "on legal hold",
+                _ => "frozen",
+            };
+            usage(format!("{what} is not {is}: nothing was written"))
         }
         _ => Ok(None),
     }
@@ -147,15 +148,6 @@ fn said(setup: &Setup, repository: &Repository, wish: &Wish, n: u64) -> Statemen
         host: setup.host(),
         account: account(rustix::process::geteuid().as_raw()),
         at: setup.clock.now(),
-    }
-}
-
-/// What a statement ends.
-fn counterpart(stated: Stated) -> Stated {
-    match stated {
-        Stated::Pin | Stated::Unpin => Stated::Pin,
-        Stated::Hold | Stated::Release => Stated::Hold,
-        Stated::Freeze | Stated::Unfreeze => Stated::Freeze,
     }
 }
 

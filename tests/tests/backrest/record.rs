@@ -92,6 +92,11 @@ fn the_record_is_what_pgbackrest_says_of_that_very_backup() {
 #[test]
 fn people_are_told_what_it_is_and_whom_to_trust() {
     let shop = Shop::start();
+    // Nobody is made believe that drctl keeps what pgBackRest expires.
+    for words in [&["hold", "shop", "--reason", "case"][..], &["policy", "simulate", "shop"]] {
+        let said = shop.drctl(words).failed(2, "usage");
+        assert!(said.contains("repo1-retention-full"), "{said}");
+    }
     let made = id(&backup(&shop, &[]));
     let text = |arguments: &[&str]| {
         let output = shop.command(arguments).output().unwrap();

@@ -90,7 +90,12 @@ fn what_is_pinned_or_held_stays_whatever_the_policy_says() {
     assert!(said.contains("fits 3 backups, give more characters"), "{said}");
     // Nobody ends a hold by ending a pin, and nothing is ended that is not there.
     let nothing = shop.site.fails(2, "usage", &["unpin", &ids[1], "--reason", "over"]);
-    assert!(nothing.contains("is pinned: nothing was written"), "{nothing}");
+    assert!(nothing.contains("is not pinned: nothing was written"), "{nothing}");
+    // A second reason is not taken for recorded.
+    let again = shop.site.drctl(&["pin", &ids[0], "--reason", "audit of April"]).ended(0).out;
+    assert!(again.contains("audit of March") && again.contains("was NOT recorded"), "{again}");
+    let again = shop.site.drctl(&["pin", &ids[0], "--reason", "audit of March"]).ended(0).out;
+    assert!(!again.contains("NOT recorded"), "{again}");
     let _ = say(&shop, "unpin", &ids[0][..20]);
     assert_eq!(going(&plan(&shop)), [ids[0].clone()]);
     let _ = say(&shop, "release", &ids[1]);
@@ -106,6 +111,13 @@ fn what_is_pinned_or_held_stays_whatever_the_policy_says() {
         assert!(said.contains("1 to 500 characters"), "{said}");
     }
     assert!(!object(&shop, 7).exists());
+    // All of that is on record as the source's, whichever way the backup was named.
+    let shown = shop.site.json(0, &["audit", "show", "--source", "shop"]);
+    let entries = shown["entries"].as_array().unwrap().iter();
+    let verbs: Vec<&str> = entries.filter_map(|one| one["verb"].as_str()).collect();
+    for verb in ["pin", "hold", "release", "unpin"] {
+        assert!(verbs.contains(&verb), "{verb}: {shown}");
+    }
 }
 
 #[test]
