@@ -88,7 +88,7 @@ pub enum CatalogError {
         path: PathBuf,
     },
     /// Opened for reading, and not there.
-    #[error("there is no catalog {path}")]
+    #[error("this host has no catalog: there is no {path}")]
     Missing {
         /// The catalog's file.
         path: PathBuf,
@@ -256,8 +256,8 @@ impl CatalogError {
                 Some("Make the directory, owned by the user who runs drctl, with mode 0700.")
             }
             E::Missing { .. } => Some(
-                "Where no backup was made yet run `drctl backup SOURCE`, else `drctl catalog \
-                 rebuild`: the catalog is only a cache and is made anew from the bucket.",
+                "The first backup makes it: `drctl backup SOURCE`. Where backups were made already, run \
+                 `drctl catalog rebuild`: the catalog is only a cache, and is made anew from the bucket.",
             ),
             E::Denied { .. } => Some(
                 "Run this as the account that makes the backups, or as root. For other accounts it \

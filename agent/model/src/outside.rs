@@ -139,11 +139,18 @@ impl Outside {
     pub fn notes(&self) -> Vec<String> {
         let (missing, mut notes) = (self.missing(), Vec::new());
         if !missing.is_empty() {
-            notes.push(format!("not in this backup, keep it elsewhere: {}", missing.join("; ")));
+            notes.push(format!(
+                "no backup holds these, keep them elsewhere: {}",
+                missing.join("; ")
+            ));
         }
         if !self.unknown.is_empty() {
             let unknown: Vec<String> = self.unknown.iter().map(|one| shown(one, 500)).collect();
-            notes.push(format!("what lies outside of it is not known: {}", unknown.join("; ")));
+            notes.push(format!(
+                "it is not known which files of the server lie outside of its data directory, and they may be \
+                 in no backup: {}",
+                unknown.join("; ")
+            ));
         }
         notes
     }

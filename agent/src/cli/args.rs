@@ -143,7 +143,8 @@ pub enum Verb {
     /// Find drops, truncations, and large deletes and updates in a cluster's WAL, each with its
     /// time and transaction, so that you can recover to just before it.
     When(WhenArgs),
-    /// Show which backups and which WAL no policy keeps, and why all others stay; remove them with --yes.
+    /// Show which backups and which WAL no policy keeps, and why all others stay; remove them
+    /// with --yes=DIGEST, which this prints.
     Prune(PruneArgs),
     /// Say what has to stay.
     #[command(flatten)]

@@ -162,7 +162,7 @@ fn text(plan: &PrunePlan) -> String {
         number(stay as u64)
     );
     for why in &plan.frozen {
-        let _ = write!(text, "\n  FROZEN: nothing may go now: {}", line(why));
+        let _ = write!(text, "\n  REMOVAL BLOCKED: nothing may go now: {}", line(why));
     }
     text.push_str(&backups_text(plan));
     for cut in &plan.log {
@@ -195,7 +195,7 @@ fn text(plan: &PrunePlan) -> String {
         let number = plan.is_much().map(|_| format!(" --backups {going}")).unwrap_or_default();
         let _ = write!(text, "\n  to remove this: drctl prune {source} --yes={digest}{number}");
         if let Some(why) = plan.is_much() {
-            let _ = write!(text, "\n  {why}: that is why it asks for the number");
+            let _ = write!(text, "\n  {why}: so --backups {going} is required");
         }
     }
     text
@@ -258,10 +258,10 @@ fn done_text(plan: &PrunePlan, done: &Pruned) -> String {
         bytes(done.bytes)
     );
     for backup in &done.gone {
-        let _ = write!(text, "\n  gone: {backup}");
+        let _ = write!(text, "\n  removed: {backup}");
     }
     for what in &done.also {
-        let _ = write!(text, "\n  gone: {}", line(what));
+        let _ = write!(text, "\n  removed: {}", line(what));
     }
     for (what, why) in &done.retained {
         let _ = write!(text, "\n  retained: {}: the store keeps it: {}", line(what), line(why));

@@ -21,8 +21,8 @@ fn without(control::Which { source, kind }: &control::Which) -> String {
     let by_hand =
         command.map_or_else(String::new, |verb| format!("; by hand: `drctl {verb} {source}`"));
     format!(
-        "the agent has no {} of {source}: {what}, or it is not enabled, or the agent knows it not \
-         yet (`drctl reload`){by_hand}",
+        "the agent has no {} job for {source}: {what}, or the source is not enabled, or the agent has \
+         not read the configuration since (`drctl reload`){by_hand}",
         kind.words()
     )
 }

@@ -27,7 +27,7 @@ pub(super) fn decide(
 ) -> Result<(BackRest, Command), Refusal> {
     let unknown = |why: String| {
         let hint = "nothing was done: install the same drctl on both ends";
-        Refusal::new(format!("this is none of its jobs: {why}"), hint)
+        Refusal::new(format!("it does not know this request: {why}"), hint)
     };
     let Job::Pgbackrest(asked) = Job::deserialize(job).map_err(|e| unknown(e.to_string()))?;
     asked.check().map_err(|error| unknown(error.to_string()))?;
@@ -137,7 +137,7 @@ mod tests {
             asks("main", &json!({ "expire": {}, "info": {} })),
         ] {
             let refusal = decided(&all, &job).unwrap_err();
-            assert!(refusal.text.contains("none of its jobs"), "{job}: {refusal:?}");
+            assert!(refusal.text.contains("does not know this request"), "{job}: {refusal:?}");
         }
     }
 }

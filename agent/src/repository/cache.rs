@@ -61,7 +61,7 @@ pub(crate) async fn known(setup: &Setup) -> Result<Catalog> {
         Err(_) if path.exists() => {}
         Err(_) => {
             return Err(CatalogError::Missing { path })
-                .context("look into the catalog, which the first backup makes");
+                .context("look into the catalog of this host");
         }
     }
     believed(setup)?;

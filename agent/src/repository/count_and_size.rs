@@ -28,7 +28,8 @@ impl CountAndSize {
                 None
             }
             Compared::Lacking => Some(format!(
-                "the bucket lists {} objects of it with {} bytes; its manifest names {} with {}",
+                "the backup is incomplete: the bucket lists {} objects of it with {} bytes, its \
+                 manifest names {} with {}; `drctl verify` names the object",
                 self.now.0, self.now.1, signed.0, signed.1
             )),
         }

@@ -60,7 +60,9 @@ impl Repository {
         }
         let sources = self.sources().await?;
         if sources.iter().any(|source| source.as_str() == wanted) {
-            return Ok(format!("`{wanted}` is a source: name one of its backups"));
+            return Ok(format!(
+                "`{wanted}` is a source: name one of its backups, as SOURCE/BACKUP"
+            ));
         }
         let names: Vec<&str> = sources.iter().map(SourceId::as_str).collect();
         let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };

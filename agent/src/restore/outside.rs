@@ -50,7 +50,8 @@ pub(crate) fn told_of_cluster(outside: Option<&Outside>, directory: &Path) -> Ve
     let Some(outside) = outside else { return vec![NOT_KNOWN.to_owned()] };
     let held = outside.held().count();
     let comes = format!(
-        "{held} files of the server's configuration lay outside of its data directory: they come into {}",
+        "the backup holds {held} configuration files of the server: they are written into {}, and the \
+         restored server does not read them",
         directory.join(FOLDER).display()
     );
     (held > 0).then_some(comes).into_iter().chain(outside.notes()).collect()
@@ -76,9 +77,8 @@ pub(crate) fn bring(directory: &Path, outside: Option<&Outside>) -> Result<Vec<S
     let (count, top) = (names.len(), top.display());
     names.truncate(NAMED);
     let text = format!(
-        "the server's configuration, which lay outside of its data directory, is in {top} ({count} \
-         files): {}{rest}. The restored server does not read it: look at it, and put it where it \
-         belongs",
+        "{count} configuration files of the server were written into {top}: {}{rest}. The restored \
+         server does not read them: look at them, and put them where they belong",
         names.join(", ")
     );
     Ok((count > 0).then_some(text).into_iter().chain(outside.notes()).collect())

@@ -77,6 +77,15 @@ pub async fn prepare_take_over(request: &TakeOverRequest<'_>) -> Result<TakeOver
     let (id, source) = setup.source(request.source)?;
     may_run()?;
     let data = layout.data();
+    if !data.exists() {
+        let text = format!(
+            "{} is no directory into which `drctl restore --to-directory` has brought a cluster: there \
+             is no {}",
+            request.directory.display(),
+            data.display()
+        );
+        return Err(AgentError::Target(text).into());
+    }
     owned(&data)?;
     let state = RecoveryState::of(&request.directory)?;
     fit(id, &layout, state.as_ref())?;

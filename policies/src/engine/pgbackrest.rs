@@ -149,7 +149,7 @@ fn read_run_as(reader: &Reader<'_>) -> Option<String> {
     let account = reader.has("run_as").then(|| read_name(reader, "run_as", "passwd")).flatten()?;
     if account == "root" {
         let advice = "name the account that the server runs as, often postgres";
-        reader.report.advise(&reader.span_of("run_as"), "nothing of it runs as root", advice);
+        reader.report.advise(&reader.span_of("run_as"), "`run_as` may not be root", advice);
     }
     for key in ["pgbackrest_config", "pgbackrest_bin", "cipher_pass"] {
         if is_engine(reader, METHOD.name) && reader.has(key) {

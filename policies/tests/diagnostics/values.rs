@@ -224,7 +224,7 @@ fn an_account_whose_helper_runs_pgbackrest() {
         (
             "engine = \"pg_dump\"",
             "engine = \"pgbackrest\"\nstanza = \"main\"\nrun_as = \"root\"",
-            "drctl.toml:12:10: nothing of it runs as root: name the account that the server runs as, \
+            "drctl.toml:12:10: `run_as` may not be root: name the account that the server runs as, \
              often postgres",
         ),
         (

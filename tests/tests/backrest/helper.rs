@@ -159,6 +159,8 @@ impl Helped {
     /// A backup that waits for the archive of its last segment, for as long as nothing is archived.
     fn begun(&self) -> Child {
         self.shop.archive_by("pgbackrest --stanza=none archive-push %p");
+        // Workers of one that has ended may still be ending.
+        until("earlier ones to end", || self.running("backup").is_empty());
         let mut command = self.command(&["backup", "shop"]);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         until("pgBackRest to back up", || !self.running("backup").is_empty());

@@ -48,7 +48,10 @@ fn what_a_dump_leaves_out_is_named() {
         (notes(&answer), shop.site.drctl(&["show", &id]).ended(0).out)
     };
     let (told, shown) = by_role("role_passwords = false");
-    assert!(told.contains("not in this backup") && told.contains("passwords of roles"), "{told}");
+    assert!(
+        told.contains("no backup holds these") && told.contains("passwords of roles"),
+        "{told}"
+    );
     assert!(shown.contains("NOT in this backup: passwords of roles: role_passwords"), "{shown}");
     let (told, shown) = by_role("globals = false");
     assert!(told.contains("roles, tablespaces: globals = false"), "{told}");

@@ -56,7 +56,7 @@ fn errors_for_people_leave_standard_output_alone() {
     let told = site.drctl(&["backup", "sohp"]).ended(2).err;
     assert!(told.contains("there is no source `sohp`\nhint: configured are: shop"), "{told}");
     let told = site.drctl(&["list"]).ended(1).err;
-    assert!(told.contains("the first backup makes"), "{told}");
+    assert!(told.contains("The first backup makes it"), "{told}");
     assert!(told.contains("drctl catalog rebuild"), "{told}");
 }
 

@@ -8,14 +8,14 @@ use drctl_model::JobKind;
 pub enum AgentVerb {
     /// Show what the agent does: what runs, what comes next, what was missed and why.
     Jobs {
-        /// Where the agent listens. Then no configuration is read, which may be wrong. Default: as the
-        /// configuration says.
+        /// Where the agent listens. Then no configuration is read, so this works while that is wrong.
+        /// Default: as the configuration says.
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         socket: Option<PathBuf>,
     },
     /// Have the agent begin a job now, whatever its schedule says.
     Run(JobArgs),
-    /// Have the agent begin a job no more, until it is resumed or the agent starts again.
+    /// Have the agent start no more runs of a job, until it is resumed or the agent starts again.
     Pause(SomeJobs),
     /// Have the agent begin a paused job again when it is due.
     Resume(SomeJobs),

@@ -36,7 +36,7 @@ pub struct PinArgs {
 /// A source or a backup, and why.
 #[derive(Debug, Args)]
 pub struct HoldArgs {
-    /// A source, or a backup as `pin` names it.
+    /// A source; or a backup: SOURCE/BACKUP, its identifier, or a unique beginning of it.
     #[arg(value_name = "SOURCE|BACKUP")]
     pub what: String,
     /// Why: 1 to 500 characters.
@@ -62,8 +62,8 @@ pub struct UnfreezeArgs {
     /// Why: 1 to 500 characters.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
-    /// End no freeze, but leave out these statements, which are missing or not believed: 3 or 3-5,
-    /// separated by commas.
+    /// Do not end the freeze, but ignore these statements, which are missing or not believed, for good:
+    /// 3 or 3-5, separated by commas.
     #[arg(long, value_name = "NUMBERS")]
     pub without: Option<String>,
 }

@@ -7,7 +7,7 @@ use super::{Health, SourceStatus};
 use crate::jobs::LastJob;
 
 /// How much of an error is told.
-const WHY: usize = 300;
+const WHY: usize = 700;
 
 impl SourceStatus {
     /// When the last attempt was begun, where it failed, and why.

@@ -240,6 +240,12 @@ impl SourceStatus {
         let gone = || self.vanished.iter().filter(|lost| !lost.is_distrusted());
         let worst = gone().find(is_newest);
         let lost = worst.or_else(|| gone().next())?;
+        // What is missing among the statements says itself what to do.
+        if layout::statement_at(&lost.key.as_str().into()).is_some() {
+            let (code, text) = (FindingCode::ObjectGone, shown(&lost.why, 700));
+            let all = gone().map(|lost| &lost.key);
+            return Some(Judged::attention(code, &lost.key, text).since(lost.at).of_all(all));
+        }
         let text = format!(
             "{} missing or incomplete ({}: {}): find out who {}; run `drctl backup {}`, and when the \
              loss is explained `drctl catalog forget {}`",
@@ -329,8 +335,8 @@ impl SourceStatus {
                 return Judged::attention(FindingCode::DrillInDoubt, subject, text).since(*at);
             }
             let text = format!(
-                "{what}; take a new one with `drctl backup {0}`, and run `drctl verify {0} --data` \
-                 again when it is repaired",
+                "{what}; take a new backup with `drctl backup {0}`. If the damaged objects can be put \
+                 back (docs/stores.md), put them back and run `drctl verify {0} --data`",
                 self.source
             );
             Judged::attention(FindingCode::Damaged, subject, text).since(*at)

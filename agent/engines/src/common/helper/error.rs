@@ -11,7 +11,7 @@ use crate::common::EngineError;
 #[non_exhaustive]
 pub enum HelperError {
     /// It cannot be asked.
-    #[error("the helper of {account} cannot be asked at {}", .socket.display())]
+    #[error("cannot connect to drctl-job@{account}.socket ({})", .socket.display())]
     Unreached {
         /// Whose it is.
         account: String,
@@ -79,7 +79,7 @@ impl Classified for HelperError {
             ),
             HelperError::NotOffered { account, .. } => format!(
                 "run this as {account}, with a configuration of its own in which the source has no \
-                 run_as: what comes of it is to be that account's; nothing was done"
+                 run_as, because the restored files must belong to {account}; nothing was done"
             ),
         })
     }

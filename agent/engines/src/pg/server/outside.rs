@@ -125,8 +125,8 @@ async fn ask(session: &Session, copied: Copied) -> Result<Outside, EngineError> 
     let settings = settings(session).await?;
     let of = |name: &str| settings.iter().find(|(one, _)| one == name).map(|(_, value)| value);
     let Some(data) = of("data_directory").map(PathBuf::from) else {
-        let text = "where its configuration lies: the role may not read these settings";
-        found.unknown.push(format!("{text} (GRANT pg_read_all_settings TO {role})"));
+        let text = "the role may not read where its configuration lies";
+        found.unknown.push(format!("{text} (GRANT pg_monitor TO {role})"));
         return Ok(found);
     };
     let mut files = Files { data, whole: copied == Copied::Cluster, all: Vec::new() };

@@ -23,7 +23,8 @@ pub(crate) async fn look(server: &PgServer, id: &SourceId, copied: Copied, found
     if !held.is_empty() {
         found.good(&check, format!("each backup brings along: {}", held.join(", ")));
     }
-    let warns = copied == Copied::Cluster && lacks_configuration(&outside);
+    let unknown = !outside.unknown.is_empty();
+    let warns = copied == Copied::Cluster && (unknown || lacks_configuration(&outside));
     for note in outside.notes() {
         match warns {
             true => found.warn(&check, note, HINT),
