@@ -6,6 +6,8 @@
 
 pub mod host;
 
+pub mod http;
+
 pub mod helper;
 
 pub mod transfer;

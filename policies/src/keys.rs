@@ -126,7 +126,7 @@ pub(crate) static MAIN: &[Key] = &[
     Key::optional(
         "hooks",
         Named(HOOKS),
-        "Programs before and after jobs, by name (a-z, 0-9 and -).",
+        "What is run or asked before and after jobs, by name (a-z, 0-9 and -).",
     ),
 ];
 

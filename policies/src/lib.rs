@@ -45,7 +45,7 @@ pub use config::{Config, Keys, Limits, Paths, parse, policies_dir};
 pub use diagnostic::{Diagnostic, SourceFile};
 pub use discover::DiscoverSettings;
 pub use engine::*;
-pub use hooks::{Hook, Moment};
+pub use hooks::{Hook, HookDoes, HookRequest, Moment};
 pub use job_rights::{JobRights, May, StanzaRights, parse_job_rights};
 pub use kit::{Kit, read_kit};
 pub use notify::{Channel, Email, Severity, TITLE_WORDS, Way};

@@ -1,15 +1,19 @@
 //! What the operator has run before and after a job.
 
-use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use drctl_engines::{EngineError, run_alone};
 use drctl_model::{JobKind, RunId, SourceId, shown};
-use drctl_policies::{Hook, Moment};
+use drctl_policies::{Hook, HookDoes, HookRequest, Moment};
+use serde_json::{Map, Value};
 
-use crate::host::{AgentError, Failure, Setup, Stop};
+use crate::host::{AgentError, Failure, Setup, Stop, read_optional, read_secret};
+use crate::http::{Client, signed_json};
+
+/// What a hook is told: a name, and a value.
+type Told = Vec<(&'static str, String)>;
 
 /// How long a hook may take when this process was asked to end.
 const LAST: Duration = Duration::from_secs(10);
@@ -42,14 +46,14 @@ pub(crate) async fn hooked<T>(
         Err(error) => Err(error),
     };
     let ((moment, outcome), more) = match done.as_ref().map(tell) {
-        Ok(came) => (came.outcome(), came.backup.map(|backup| ("DRCTL_BACKUP".into(), backup))),
+        Ok(came) => (came.outcome(), came.backup.map(|backup| ("backup", backup))),
         Err(error) => {
             let outcome = if is_stopped(error) { "stopped" } else { "failed" };
             let code = Failure::of(error).code.to_owned();
-            ((Moment::Failure, outcome), Some(("DRCTL_CODE".into(), code)))
+            ((Moment::Failure, outcome), Some(("code", code)))
         }
     };
-    let mut known = vec![("DRCTL_OUTCOME".into(), outcome.to_owned())];
+    let mut known = vec![("outcome", outcome.to_owned())];
     known.extend(more);
     for moment in [moment, Moment::After] {
         for (name, hook) in hooks.at(moment) {
@@ -132,30 +136,54 @@ impl<'a> Hooks<'a> {
     }
 
     /// Runs one, and no longer than it may.
-    async fn run(
-        &self,
-        name: &str,
-        hook: &Hook,
-        moment: Moment,
-        known: Vec<(Cow<'static, str>, String)>,
-    ) -> Result<()> {
-        let Some((program, args)) = hook.command.split_first() else { return Ok(()) };
-        let all = [
-            ("DRCTL_HOOK", name.to_owned()),
-            ("DRCTL_ON", moment.as_str().to_owned()),
-            ("DRCTL_JOB", self.kind.as_str().to_owned()),
-            ("DRCTL_SOURCE", self.source.to_string()),
-            ("DRCTL_RUN", self.run.to_string()),
+    async fn run(&self, name: &str, hook: &Hook, moment: Moment, known: Told) -> Result<()> {
+        let mut told = vec![
+            ("hook", name.to_owned()),
+            ("on", moment.as_str().to_owned()),
+            ("job", self.kind.as_str().to_owned()),
+            ("source", self.source.to_string()),
+            ("run", self.run.to_string()),
         ];
-        let env = all.into_iter().map(|(what, value)| (what.into(), value)).chain(known);
+        told.extend(known);
         if self.stop.is_requested() {
             // The job was ended; whoever was told of its begin is told of its end.
-            let within = hook.timeout.min(LAST);
-            return Ok(run_alone(Path::new(program), args, env, within).await?);
+            return self.tell(name, hook, told, hook.timeout.min(LAST)).await;
         }
         tokio::select! {
-            ran = run_alone(Path::new(program), args, env, hook.timeout) => Ok(ran?),
+            ran = self.tell(name, hook, told, hook.timeout) => ran,
             () = self.stop.requested() => Err(AgentError::Interrupted.into()),
         }
+    }
+
+    async fn tell(&self, name: &str, hook: &Hook, told: Told, within: Duration) -> Result<()> {
+        match &hook.does {
+            HookDoes::Run { command } => {
+                let Some((program, args)) = command.split_first() else { return Ok(()) };
+                let variable = |name: &str| format!("DRCTL_{}", name.to_ascii_uppercase()).into();
+                let env = told.into_iter().map(|(name, value)| (variable(name), value));
+                Ok(run_alone(Path::new(program), args, env, within).await?)
+            }
+            HookDoes::Ask(request) => self.ask(name, request, told, within).await,
+        }
+    }
+
+    /// Sends a request: what is told, as JSON.
+    async fn ask(
+        &self,
+        name: &str,
+        request: &HookRequest,
+        told: Told,
+        within: Duration,
+    ) -> Result<()> {
+        let url = read_secret(&format!("hooks.{name}.url"), &request.url)?;
+        let key = read_optional(&format!("hooks.{name}.hmac_key"), request.hmac_key.as_ref())?;
+        let mut object = Map::new();
+        object.insert("schema".to_owned(), "drctl.hook/1".into());
+        object.insert("host".to_owned(), Value::from(self.setup.host()));
+        object.extend(told.into_iter().map(|(name, value)| (name.to_owned(), value.into())));
+        let second = self.setup.clock.now().as_second();
+        let sent = signed_json(&url, key.as_deref(), &object.into(), second);
+        let client = Client::new(request.ca_file.as_deref(), request.allow_plain, within)?;
+        Ok(client.send(&sent).await?)
     }
 }

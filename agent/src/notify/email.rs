@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use super::Undelivered;
 use super::notice::Notice;
-use super::request::authorities;
+use crate::http::authorities;
 
 /// How long all of it may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -74,7 +74,7 @@ fn message(email: &Email, notice: &Notice, title: &str) -> Result<Message, Undel
 fn tls(channel: &Channel, email: &Email) -> Result<TlsParameters, Undelivered> {
     let failed = |error: Error| Undelivered::at_all(words(&error));
     let mut tls = TlsParameters::builder(email.smtp.clone());
-    if let Some(pem) = authorities(channel)? {
+    if let Some(pem) = authorities(channel.ca_file.as_deref())? {
         tls = tls.add_root_certificate(Certificate::from_pem(&pem).map_err(failed)?);
     }
     tls.build_rustls().map_err(failed)

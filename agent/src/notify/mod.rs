@@ -11,10 +11,8 @@ mod ntfy;
 mod outbox;
 mod pagerduty;
 mod ping;
-mod request;
 mod slack;
 mod teams;
-mod webhook;
 
 use std::time::Duration;
 
@@ -27,35 +25,18 @@ pub(crate) use self::extent::Extent;
 pub(crate) use self::notice::Notice;
 pub(crate) use self::outbox::Outbox;
 pub(crate) use self::ping::{Ping, Pings, new_run};
-use self::request::{Client, Request};
 use crate::host::{Setup, read_optional, read_secret};
+pub(crate) use crate::http::Undelivered;
+use crate::http::{Client, Request, signed_json};
+
+/// How long one request may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often it is tried.
 const ATTEMPTS: u32 = 3;
 
 /// How long it is waited before the second attempt; before the third four times as long.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// A notice did not reach whom it is for.
-#[derive(Debug, thiserror::Error)]
-#[error("{why}")]
-pub(crate) struct Undelivered {
-    why: String,
-    /// Whether it may reach him later.
-    again: bool,
-}
-
-impl Undelivered {
-    /// As it is set up, it never will.
-    fn at_all(why: impl Into<String>) -> Self {
-        Undelivered { why: why.into(), again: false }
-    }
-
-    /// It may a little later.
-    fn now(why: impl Into<String>) -> Self {
-        Undelivered { why: why.into(), again: true }
-    }
-}
 
 /// Delivers a notice by a channel, in a few attempts. Secrets are read anew for each notice: one that was
 /// exchanged is used from then on.
@@ -105,7 +86,7 @@ async fn once(
         Way::Webhook { url, hmac_key } => {
             let (url, key) = (secret("url", url)?, optional("hmac_key", hmac_key)?);
             let second = setup.clock.now().as_second();
-            vec![webhook::request(&url, key.as_deref(), &json(), second)]
+            vec![signed_json(&url, key.as_deref(), &json(), second)]
         }
         Way::Slack { url } => vec![slack::request(&secret("url", url)?, &title, &notice.body())],
         Way::Teams { url } => vec![teams::request(&secret("url", url)?, &title, &notice.body())],
@@ -123,7 +104,7 @@ async fn once(
         }
         Way::Command { command } => return command::run(command, &json()).await,
     };
-    let client = Client::of(channel)?;
+    let client = Client::new(channel.ca_file.as_deref(), channel.allow_plain, PATIENCE)?;
     for request in &requests {
         client.send(request).await?;
     }

@@ -3,7 +3,7 @@
 use drctl_policies::Severity;
 
 use super::notice::{Event, Notice};
-use super::request::Request;
+use crate::http::Request;
 
 /// A notice for a topic.
 pub(super) fn request(url: &str, token: Option<&str>, notice: &Notice, title: &str) -> Request {

@@ -4,7 +4,7 @@ use drctl_policies::Severity;
 use serde_json::{Value, json};
 
 use super::notice::{Event, Notice};
-use super::request::Request;
+use crate::http::Request;
 
 /// Where events go.
 const EVENTS: &str = "https://events.pagerduty.com/v2/enqueue";

@@ -13,9 +13,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::{Builder, Uuid};
 
-use super::request::{Client, Request};
-use super::{Undelivered, in_attempts};
+use super::{PATIENCE, Undelivered, in_attempts};
 use crate::host::{Setup, read_secret};
+use crate::http::{Client, Request};
 
 /// How long the last ones may take when the agent ends.
 const LAST: Duration = Duration::from_secs(5);
@@ -123,7 +123,7 @@ async fn once(
     let url = read.map_err(|error| Undelivered::at_all(format!("{error:#}")))?;
     let (url, local) = address(&url, ping, run)?;
     let request = Request { url, headers: Vec::new(), body: Vec::new() };
-    Client::new(Vec::new(), local)?.send(&request).await
+    Client::new(None, local, PATIENCE)?.send(&request).await
 }
 
 /// Where a ping goes, and whether that is this host, which needs no encryption.

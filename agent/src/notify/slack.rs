@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::request::Request;
+use crate::http::Request;
 
 /// A notice as a message.
 pub(super) fn request(url: &str, title: &str, body: &str) -> Request {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::request::Request;
+use crate::http::Request;
 
 /// A notice as a card. Rich text knows no Markdown: nothing that is told becomes a link.
 pub(super) fn request(url: &str, title: &str, body: &str) -> Request {

@@ -23,6 +23,21 @@ fn what_is_run_before_and_after() {
         ),
         (
             "",
+            "[hooks.a]\non = [\"after\"]",
+            "drctl.toml:12:1: missing key `command` or `url`: a hook needs one of both",
+        ),
+        (
+            "",
+            &format!("{hook}on = [\"after\"]\nurl = {{ env = \"X\" }}"),
+            "drctl.toml:15:1: `url` has no effect beside `command`: remove one of both, or write two hooks",
+        ),
+        (
+            "",
+            &format!("{hook}on = [\"after\"]\nallow_plain = true"),
+            "drctl.toml:15:1: `allow_plain` has no effect without `url`: remove it",
+        ),
+        (
+            "",
             "[hooks.a]\non = [\"after\"]\ncommand = [\"a\"]",
             "drctl.toml:14:11: `command` must begin with a program's absolute path: write for example [\"/usr/local/bin/tell\", \"--urgent\"]",
         ),

@@ -19,10 +19,10 @@ use sha2::Sha256;
 use crate::common::{NEVER, Shop};
 
 /// What came: the head in lower case, and the body.
-type Came = Arc<Mutex<Vec<(String, String)>>>;
+pub(crate) type Came = Arc<Mutex<Vec<(String, String)>>>;
 
 /// A place that takes all that is posted to it.
-fn place() -> (Scripted, Came) {
+pub(crate) fn place() -> (Scripted, Came) {
     let came = Came::default();
     let noted = Arc::clone(&came);
     let server = Scripted::start(move |heard| {
@@ -118,7 +118,7 @@ fn every_channel_tells_a_test_in_its_own_form() {
 }
 
 /// The signature is that of the time and the body.
-fn signed((head, body): &(String, String)) {
+pub(crate) fn signed((head, body): &(String, String)) {
     let header = |name: &str| {
         let lines = head.lines().filter_map(|line| line.split_once(": "));
         let mut found = lines.filter(|(key, _)| key.eq_ignore_ascii_case(name));

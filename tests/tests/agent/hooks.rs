@@ -5,8 +5,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use drctl_tests::agent::Agent;
+use drctl_tests::servers::authority::Authority;
+use drctl_tests::servers::scripted::{Reply, Scripted};
+use drctl_tests::servers::told::Told;
 use drctl_tests::site::{Site, until};
+use serde_json::Value;
 
+use crate::channels::{place, secret, signed, url};
 use crate::common::{NEVER, Shop};
 
 /// A hook that runs these lines of a shell, and notes first what it was told.
@@ -138,4 +143,70 @@ fn an_agent_that_ends_ends_the_hook_that_runs() {
         ["before hangs backup shop", "after undo backup shop stopped interrupted"]
     );
     assert!(site.manifests().is_empty());
+}
+
+#[test]
+fn requests_are_sent_before_and_after_a_job_and_are_signed() {
+    let shop = Shop::open(NEVER);
+    let site = &shop.site;
+    let (server, came) = place();
+    let authority = Authority::new();
+    let web = Told::web(&authority);
+    fs::write(site.path("ca.pem"), authority.certificate()).expect("a certificate");
+    let (at, key) = (url(site, "hook", server.port()), secret(site, "key", "k3y"));
+    let tls = secret(site, "tls", &format!("https://localhost:{}/", web.port()));
+    site.append(&format!(
+        "\n[hooks.all]\nurl = {at}\nhmac_key = {key}\nallow_plain = true\n\
+         on = [\"before\", \"success\", \"failure\", \"after\"]\n\
+         [hooks.safe]\nurl = {tls}\nca_file = \"{}\"\non = [\"before\"]\n",
+        site.path("ca.pem").display()
+    ));
+    let _ = site.drctl(&["backup", "shop"]).ended(0);
+    let list = site.json(0, &["list"]);
+    let id = list["backups"][0]["backup"].clone();
+    let heard = came.lock().unwrap().clone();
+    heard.iter().for_each(signed);
+    let told: Vec<Value> =
+        heard.iter().map(|(_, body)| serde_json::from_str(body).expect("JSON")).collect();
+    let moments: Vec<&str> = told.iter().filter_map(|one| one["on"].as_str()).collect();
+    assert_eq!(moments, ["before", "success", "after"], "{told:?}");
+    for one in &told {
+        let what = (&one["schema"], &one["hook"], &one["job"], &one["source"], &one["run"]);
+        let run = &told[0]["run"];
+        let expected =
+            (&"drctl.hook/1".into(), &"all".into(), &"backup".into(), &"shop".into(), run);
+        assert_eq!(what, expected);
+        assert!(
+            one["host"].is_string() && run.as_str().is_some_and(|run| run.len() == 16),
+            "{one}"
+        );
+    }
+    assert!(told[0]["outcome"].is_null() && told[0]["backup"].is_null(), "{told:?}");
+    assert_eq!((&told[1]["outcome"], &told[1]["backup"]), (&"succeeded".into(), &id), "{told:?}");
+}
+
+#[test]
+fn a_request_that_fails_before_a_job_stops_it_within_its_time() {
+    let shop = Shop::open(NEVER);
+    let site = &shop.site;
+    let silent = Scripted::silent();
+    let elsewhere = place();
+    let location = format!("location: http://127.0.0.1:{}/\r\n", elsewhere.0.port());
+    let redirect = Scripted::start(move |_| Reply::new("302 Found", &location, ""));
+    let refuses = Scripted::start(|_| Reply::new("503 Service Unavailable", "", "T0PSECRET"));
+    let good = fs::read_to_string(site.config()).expect("a configuration");
+    for (port, more, why) in [
+        (silent.port(), "allow_plain = true\ntimeout = \"1s\"", "no answer in time"),
+        (redirect.port(), "allow_plain = true", "302"),
+        (refuses.port(), "allow_plain = true", "503"),
+        (refuses.port(), "", "https://"),
+    ] {
+        let at = url(site, "hook", port);
+        site.append(&format!("\n[hooks.asks]\nurl = {at}\non = [\"before\"]\n{more}\n"));
+        let said = site.fails(1, "hook_failed", &["backup", "shop"]);
+        assert!(said.contains("the hook asks failed") && said.contains(why), "{why}: {said}");
+        assert!(!said.contains("T0PSECRET"), "{said}");
+        fs::write(site.config(), &good).expect("as before");
+    }
+    assert!(site.manifests().is_empty() && elsewhere.1.lock().unwrap().is_empty());
 }

@@ -42,7 +42,11 @@ fn all(config: &Config) -> Vec<(String, &SecretRef)> {
         urls.map(move |(_, name, url)| (format!("source.{id}.{name}"), url))
     });
     let of_agent = config.agent.ping_url.iter().map(|url| ("agent.ping_url".to_owned(), url));
-    let of_channels = of_channels.chain(of_pings).chain(of_agent);
+    let of_hooks = config.hooks.iter().flat_map(|(hook, settings)| {
+        let secrets = settings.secrets().into_iter();
+        secrets.map(move |(name, key)| (format!("hooks.{hook}.{name}"), key))
+    });
+    let of_channels = of_channels.chain(of_pings).chain(of_agent).chain(of_hooks);
     let named = named.filter_map(|(name, key)| Some((name, key?)));
     named.chain(of_sources).chain(of_channels).collect()
 }

@@ -1,33 +1,30 @@
 //! A request by HTTP, sent once: bounded in time, and in what is read of the answer; followed nowhere.
 
+use std::path::Path;
 use std::time::Duration;
 
-use drctl_policies::Channel;
 use drctl_store::use_ring;
 use reqwest::{Certificate, StatusCode, Url};
 
 use super::Undelivered;
 use crate::host::{private, waited};
 
-/// How long one request may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// What is sent, and where. The address may be a secret: it is never shown.
-pub(super) struct Request {
-    pub(super) url: String,
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Request {
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
     /// One with a JSON document.
-    pub(super) fn json(url: &str, object: &serde_json::Value) -> Self {
+    pub(crate) fn json(url: &str, object: &serde_json::Value) -> Self {
         let headers = vec![("Content-Type", "application/json".to_owned())];
         Request { url: url.to_owned(), headers, body: object.to_string().into_bytes() }
     }
 }
 
-/// What sends requests of one channel.
+/// What sends requests of one kind.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     client: reqwest::Client,
@@ -35,26 +32,26 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// One that trusts what a channel says.
-    pub(super) fn of(channel: &Channel) -> Result<Self, Undelivered> {
-        let pem = authorities(channel)?;
+    /// One that trusts the certificates in a file, beside those of the system. No request takes longer
+    /// than `patience`.
+    pub(crate) fn new(
+        ca_file: Option<&Path>,
+        plain: bool,
+        patience: Duration,
+    ) -> Result<Self, Undelivered> {
+        let pem = authorities(ca_file)?;
         let authorities = pem.as_deref().map(Certificate::from_pem_bundle).transpose();
         let authorities =
             authorities.map_err(|_| Undelivered::at_all("ca_file holds no certificates"))?;
-        Client::new(authorities.unwrap_or_default(), channel.allow_plain)
-    }
-
-    /// One that trusts these, beside those of the system.
-    pub(super) fn new(authorities: Vec<Certificate>, plain: bool) -> Result<Self, Undelivered> {
         use_ring();
         let client = reqwest::ClientBuilder::new()
             .user_agent(concat!("drctl/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
-            .tls_certs_merge(authorities)
-            .timeout(PATIENCE)
-            .connect_timeout(PATIENCE)
+            .tls_certs_merge(authorities.unwrap_or_default())
+            .timeout(patience)
+            .connect_timeout(patience)
             .https_only(!plain)
-            // Notices are rare: no connection waits for the next.
+            // They are rare: no connection waits for the next.
             .pool_max_idle_per_host(0)
             .build();
         let client = client.map_err(|error| Undelivered::at_all(words(&error)))?;
@@ -62,7 +59,7 @@ impl Client {
     }
 
     /// Sends one. Of the answer only the status is read: whatever follows is nobody's memory.
-    pub(super) async fn send(&self, request: &Request) -> Result<(), Undelivered> {
+    pub(crate) async fn send(&self, request: &Request) -> Result<(), Undelivered> {
         let url = Url::parse(request.url.trim());
         let url = url.map_err(|_| Undelivered::at_all("the secret `url` holds no address"))?;
         if url.scheme() != "https" && !(self.plain && url.scheme() == "http") {
@@ -81,9 +78,9 @@ impl Client {
     }
 }
 
-/// The certificates that a channel trusts beside those of the system.
-pub(super) fn authorities(channel: &Channel) -> Result<Option<Vec<u8>>, Undelivered> {
-    let Some(path) = &channel.ca_file else { return Ok(None) };
+/// The certificates in a file that nobody else can have written.
+pub(crate) fn authorities(ca_file: Option<&Path>) -> Result<Option<Vec<u8>>, Undelivered> {
+    let Some(path) = ca_file else { return Ok(None) };
     let believed = private::believed(path, private::author(path));
     believed.map_err(|error| Undelivered::at_all(format!("{error:#}")))?;
     let read = waited(|| std::fs::read(path));

@@ -1,4 +1,4 @@
-//! JSON to any place, signed.
+//! JSON to any place, signed where there is a key.
 
 use std::fmt::Write as _;
 
@@ -6,12 +6,12 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::Value;
 use sha2::Sha256;
 
-use super::request::Request;
+use super::Request;
 
-/// A notice for a webhook, sent at this second. With a key the receiver can tell that it is ours, and
-/// when it was sent.
-pub(super) fn request(url: &str, key: Option<&str>, notice: &Value, second: i64) -> Request {
-    let mut request = Request::json(url, notice);
+/// A request with a JSON document, sent at this second. With a key the receiver can tell that it is ours,
+/// and when it was sent.
+pub(crate) fn signed_json(url: &str, key: Option<&str>, object: &Value, second: i64) -> Request {
+    let mut request = Request::json(url, object);
     let second = second.to_string();
     if let Some(key) = key {
         let signed = signature(key, &second, &request.body);
