@@ -177,11 +177,11 @@ fn describe(
         line("cluster", id.map_or("not known".to_owned(), |id| id.to_string()));
     }
     if let Some(at) = manifest.kind.coordinates() {
-        line("log", format!("from {} to {} on timeline {}", at.start, at.stop, at.timeline));
+        line("WAL", format!("from {} to {} on timeline {}", at.start, at.stop, at.timeline));
     }
     line("started", manifest.started.to_string());
     line("finished", manifest.finished.to_string());
-    let what = if external.is_some() { "cluster has" } else { "dumps" };
+    let what = if external.is_some() { "cluster has" } else { "data" };
     line(what, bytes(manifest.plain_bytes()));
     line("stored", bytes(manifest.sealed_bytes()));
     let bad = known.look.filter(|look| !look.is_good());

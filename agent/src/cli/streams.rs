@@ -5,7 +5,7 @@ use crate::host::figures::{bytes, number};
 
 /// The streams of a backup, a row each; what they hold, where its facts are open.
 pub(super) fn streams(manifest: &Manifest, facts: Option<&Facts>) -> String {
-    let head = ["STREAM", "HOLDS", "DUMP", "STORED", "SEGMENTS", "TABLES", "ROWS"];
+    let head = ["STREAM", "HOLDS", "DATA", "STORED", "SEGMENTS", "TABLES", "ROWS"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (at, stream) in manifest.streams.iter().enumerate() {
         let content = facts.and_then(|facts| facts.streams.get(at)).map(|facts| &facts.content);

@@ -127,7 +127,7 @@ mod tests {
         for _ in 0..2 {
             let notes = bring(&to, Some(&all)).unwrap();
             assert!(
-                notes[0].contains("(3 files)") && notes[0].contains("etc/a/b.conf"),
+                notes[0].starts_with("3 configuration files") && notes[0].contains("etc/a/b.conf"),
                 "{notes:?}"
             );
         }

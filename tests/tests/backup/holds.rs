@@ -80,6 +80,9 @@ fn what_is_pinned_or_held_stays_whatever_the_policy_says() {
     let text = shop.site.drctl(&["list"]).ended(0).out;
     assert!(text.contains("good, pinned, held"), "{text}");
     let _ = say(&shop, "release", &ids[0]);
+    // Nobody looks for a point in time in dumps.
+    let said = shop.site.fails(5, "no_backup", &["timeline", "shop"]);
+    assert!(said.contains("its backups are dumps") && said.contains("base_backup"), "{said}");
     // Whoever mistypes a name hears what there is.
     let said = shop.site.fails(5, "no_backup", &["hold", "shopp", "--reason", "audit"]);
     assert!(said.contains("there is no source and no backup `shopp`"), "{said}");

@@ -189,6 +189,7 @@ pub(crate) async fn known_beside(
     };
     let is_external = |backup: &BackupSummary| matches!(backup.kind, BackupKind::External(_));
     let apart = stanza.is_none() && summaries.iter().any(is_external);
+    let dumps = summaries.iter().any(|backup| matches!(backup.kind, BackupKind::Logical(_)));
     let passed = passed::passed(&summaries, (source, &memory), stanza.as_deref());
     only_there(&mut summaries, stanza.as_deref());
     let archive = stanza.map(|seen| StanzaArchive::new(setup, source, seen)).transpose()?;
@@ -203,6 +204,11 @@ pub(crate) async fn known_beside(
         if apart {
             text.push_str(
                 ": for those that pgBackRest keeps configure it here as engine pgbackrest",
+            );
+        } else if dumps {
+            text.push_str(
+                ": its backups are dumps (restore one with --latest or --backup); a recovery to a point in \
+                 time needs a source of engine base_backup or pgbackrest",
             );
         }
         AgentError::NoBackup(text).into()
