@@ -2,6 +2,8 @@
 
 use drctl_model::{BackupKind, BackupSummary, newest};
 use jiff::Timestamp;
+use jiff::civil::Weekday;
+use jiff::tz::TimeZone;
 
 /// A backup with less than this share of the plain bytes, or of the rows, of the newest good one is suspect.
 const SHARE: f64 = 0.5;
@@ -32,6 +34,8 @@ pub(crate) struct Measured {
     sealed: f64,
     rows: Option<f64>,
     seconds: f64,
+    /// In UTC: what matters is that it is the same clock for all.
+    weekday: Weekday,
 }
 
 impl Measured {
@@ -46,7 +50,8 @@ impl Measured {
             _ => None,
         };
         let seconds = finished.duration_since(started).as_secs_f64().max(0.0);
-        Measured { plain: float(plain), sealed: float(sealed), rows, seconds }
+        let weekday = finished.to_zoned(TimeZone::UTC).weekday();
+        Measured { plain: float(plain), sealed: float(sealed), rows, seconds, weekday }
     }
 
     fn of(backup: &BackupSummary) -> Self {
@@ -142,8 +147,13 @@ fn compressed(now: &Measured, before: &Measured) -> Option<String> {
 fn unusual(now: &Measured, alike: &[&BackupSummary]) -> Option<String> {
     // Whoever accepted one said that it is as usual from then on.
     let since = alike.iter().position(|backup| backup.accepted.is_some());
-    let since = since.map_or(alike.len(), |at| at + 1).min(*SAMPLES.end());
-    let usual: Vec<Measured> = alike.iter().take(since).map(|one| Measured::of(one)).collect();
+    let since = since.map_or(alike.len(), |at| at + 1);
+    let known = || alike.iter().take(since).map(|one| Measured::of(one));
+    // A Sunday is like other Sundays, where enough of them are known.
+    let most = *SAMPLES.end();
+    let same = known().filter(|one| one.weekday == now.weekday).take(most).collect::<Vec<_>>();
+    let enough = same.len() >= *SAMPLES.start();
+    let usual = if enough { same } else { known().take(most).collect() };
     let feature = |name: &str, of: fn(&Measured) -> Option<f64>, least: (f64, f64)| {
         let all: Vec<f64> = usual.iter().filter_map(of).collect();
         let (now, median, scale) = (of(now)?, median(&all)?, deviation(&all)?);
@@ -340,6 +350,26 @@ mod tests {
         };
         let since: Vec<BackupSummary> = std::iter::once(accepted).chain(many.clone()).collect();
         assert!(why(&large_and_slow, &since).is_empty());
+        // A Sunday is like other Sundays.
+        let week = |n: i64| {
+            let sunday = n % 7 == 3;
+            let (size, pace) =
+                if sunday { (400, 2_000) } else { (100 + n.cast_unsigned() % 5, 60) };
+            let started = Timestamp::from_second(n * 86_400).unwrap();
+            let finished = Timestamp::from_second(n * 86_400 + pace).unwrap();
+            BackupSummary { started, finished, ..made(size * mega, 40 * mega, None, 0) }
+        };
+        let on = |day: i64, weeks: i64| {
+            let kind = BackupKind::Logical(Dumped::default());
+            let started = Timestamp::from_second(day * 86_400).unwrap();
+            let finished = Timestamp::from_second(day * 86_400 + 2_000).unwrap();
+            let now = Measured::new(&kind, (400 * mega, 40 * mega), (started, finished));
+            let days: Vec<BackupSummary> = (day - weeks * 7..day).rev().map(week).collect();
+            why(&now, &days)
+        };
+        assert!(on(7 * 20 + 3, 8).is_empty(), "a Sunday among Sundays");
+        assert_eq!(on(7 * 20 + 4, 8).len(), 1, "a Monday like a Sunday");
+        assert_eq!(on(7 * 20 + 3, 7).len(), 1, "too few Sundays");
         // What is long ago is not usual any more.
         let grown = |n: u64| made((400 + n) * mega, 40 * mega, None, 600);
         let later: Vec<BackupSummary> = (0..30).map(grown).chain(many).collect();
