@@ -1,6 +1,7 @@
 //! PostgreSQL's tools behind scripts that misbehave on cue.
 
 use std::fs::{self, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -105,13 +106,11 @@ impl Tools {
         self.await_file("mid");
     }
 
-    /// Lets a paused tool go on.
-    ///
-    /// # Panics
-    /// If there is none.
+    /// Lets a paused tool go on, also one that was ended meanwhile.
     pub fn go_on(&self) {
-        // Opening a fifo for writing waits for its reader.
-        fs::write(self.path().join("gate"), "x").expect("open the gate");
+        let gate = self.path().join("gate");
+        // Opening a fifo for writing waits for its reader, for ever where the tool is gone.
+        std::thread::spawn(move || fs::OpenOptions::new().write(true).open(gate)?.write_all(b"x"));
     }
 
     /// Takes a tool away.
