@@ -240,8 +240,8 @@ impl SourceStatus {
         let gone = || self.vanished.iter().filter(|lost| !lost.is_distrusted());
         let worst = gone().find(is_newest);
         let lost = worst.or_else(|| gone().next())?;
-        // What is missing among the statements says itself what to do.
-        if layout::statement_at(&lost.key.as_str().into()).is_some() {
+        // Where only statements are missing, they say themselves what to do.
+        if gone().all(|lost| layout::statement_at(&lost.key.as_str().into()).is_some()) {
             let (code, text) = (FindingCode::ObjectGone, shown(&lost.why, 700));
             let all = gone().map(|lost| &lost.key);
             return Some(Judged::attention(code, &lost.key, text).since(lost.at).of_all(all));
@@ -507,6 +507,12 @@ pub(super) mod tests {
         assert!(text.contains("who may write into the bucket"), "{text}");
         let (_, text) = judged(vec![lost("pgbackrest: main/1/20261126-010203F")]);
         assert!(!text.contains("bucket") && text.contains("who removed it"), "{text}");
+        // A statement speaks for itself, and for nothing that is gone beside it.
+        let said = "s/shop/k/000003.json";
+        let (health, text) = judged(vec![lost(said)]);
+        assert_eq!((health, text.as_str()), (Health::Attention, "its manifest is gone"));
+        let (_, text) = judged(vec![lost(said), lost("s/shop/l/x/1-2")]);
+        assert!(text.contains("2 things") && text.contains("catalog forget shop"), "{text}");
         let newest = increment();
         let key = layout::manifest(&newest.source, &newest.backup).to_string();
         assert_eq!(judged(vec![lost("s/shop/b/a"), lost(&key)]).0, Health::Breached);
