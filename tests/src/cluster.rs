@@ -327,7 +327,7 @@ fn children(parent: Pid) -> Vec<Pid> {
 }
 
 /// The postmaster that drctl has started on a data directory, by its number on this host: the one that
-/// it knows itself by is that of its box.
+/// it knows itself by is that of its sandbox.
 #[must_use]
 pub fn postmaster(data: &Path) -> Option<Pid> {
     let wanted = format!("data_directory={}", data.display());

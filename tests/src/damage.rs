@@ -233,7 +233,7 @@ pub fn is_missed(path: &Path, key: &str, run: &dyn Fn(&[&str]) -> Ran) {
         let _ = run(&["catalog", "rebuild"]).ended_well_or(&[3]);
     }
     let plan = run(&["prune", "shop"]).ended(0).json();
-    assert!(plan["sources"][0]["frozen"].to_string().contains("LOST"), "{key}: {plan}");
+    assert!(plan["sources"][0]["blocked"].to_string().contains("LOST"), "{key}: {plan}");
     write(path, &good);
     for words in [&["catalog", "check"][..], &["verify", "shop"]] {
         let lost = run(words).json()["lost"].to_string();

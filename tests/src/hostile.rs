@@ -222,7 +222,8 @@ pub fn nothing_is_run_or_reached(shop: &impl Cluster, outside: &[PathBuf]) {
     let _ends = Ends(path.clone());
     assert!(!mark.exists() && !path.join("data/evil.was.here").exists(), "it was loaded");
     has_our_settings(shop, &open);
-    let (script, told) = (script(shop, outside, marks.path(), &path), path.join("box/tmp/told"));
+    let (script, told) =
+        (script(shop, outside, marks.path(), &path), path.join("sandbox/tmp/told"));
     let _ = asked(shop, &open, &format!("copy (select 1) to program '{script}'")).ended(0);
     assert_eq!(fs::read_to_string(told).expect("it ran"), "0\n0\nend\n");
     // Another server on the same files would not see this one.
@@ -234,20 +235,20 @@ pub fn nothing_is_run_or_reached(shop: &impl Cluster, outside: &[PathBuf]) {
     let again = ["restore", "shop", "--to-time", &last, "--to-directory", &to, "--resume"];
     let _ = shop.drctl(&again).ended(0);
     let socket = open["socket"].as_str().expect("a socket");
-    assert!(!Path::new(socket).exists() && !path.join("box").exists());
+    assert!(!Path::new(socket).exists() && !path.join("sandbox").exists());
     let conf = fs::read_to_string(path.join("data/postgresql.conf")).unwrap();
     assert!(conf.contains("/nowhere/of/the/source.conf"), "its own configuration is back");
-    // Without a box all of that could be reached: what is forced is all that is left.
-    let (open, _folder, path) = opened(shop, &last, &["--without-box"]);
+    // Without a sandbox all of that could be reached: what is forced is all that is left.
+    let (open, _folder, path) = opened(shop, &last, &["--without-sandbox"]);
     let _ends = Ends(path.clone());
     has_our_settings(shop, &open);
     let to = path.display().to_string();
     let again = ["restore", "shop", "--to-time", &last, "--to-directory", &to, "--resume"];
-    let _ = shop.drctl(&[&again[..], &["--without-box", "--promote"]].concat()).ended(0);
+    let _ = shop.drctl(&[&again[..], &["--without-sandbox", "--promote"]].concat()).ended(0);
     assert!(!mark.exists() && !path.join("data/evil.was.here").exists(), "it was run");
 }
 
-/// What an intruder has made run in the box after all, as the superuser of the server there: it
+/// What an intruder has made run in the sandbox after all, as the superuser of the server there: it
 /// writes down what it sees.
 fn script(shop: &impl Cluster, outside: &[PathBuf], marks: &Path, path: &Path) -> String {
     let site = shop.site();

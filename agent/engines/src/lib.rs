@@ -7,7 +7,7 @@ pub mod backrest;
 mod common;
 pub mod pg;
 
-pub use common::boxed;
+pub use common::sandbox;
 pub use common::{
     BackupSource, Below, Brought, EngineError, FileTarget, Finished, Helper, HelperError,
     LONGEST_LINE, Outcome, OwnError, Refusal, RestoreTarget, Secret, Stderr, StreamOutcome,

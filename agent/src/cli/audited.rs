@@ -162,7 +162,7 @@ pub(super) fn restore_act(args: &RestoreArgs) -> Act {
     let flags = [
         ("--accept-loss", args.accept_loss),
         ("--despite-missing", args.despite_missing),
-        ("--without-box", args.without_box),
+        ("--without-sandbox", args.without_sandbox),
         ("--promote", args.promote),
         ("--open", args.open),
         ("--resume", args.resume),

@@ -37,6 +37,7 @@ mod screen;
 mod show;
 mod stanza;
 mod state;
+mod statement_subject;
 mod statements;
 mod status;
 mod streams;

@@ -127,7 +127,7 @@ fn object(plan: &PrunePlan, done: Option<&Pruned>) -> Value {
         })
     });
     json!({
-        "source": plan.source, "policy": plan.policy, "frozen": plan.frozen,
+        "source": plan.source, "policy": plan.policy, "blocked": plan.blocked,
         "backups": plan.backups.iter().map(backup).collect::<Vec<_>>(),
         "log": plan.log.iter().map(cut).collect::<Vec<_>>(),
         "rest": rest.collect::<Vec<_>>(),
@@ -138,16 +138,16 @@ fn object(plan: &PrunePlan, done: Option<&Pruned>) -> Value {
 
 /// Whether `--yes` would remove anything.
 fn may_go(plan: &PrunePlan) -> bool {
-    plan.frozen.is_empty() && !plan.is_empty()
+    plan.blocked.is_empty() && !plan.is_empty()
 }
 
-/// Why a backup stays. That the source is frozen is said once, and here only where nothing else keeps it.
+/// Why a backup stays. That removal is blocked is said once, and here only where nothing else keeps it.
 fn reasons(one: &Planned) -> Vec<String> {
-    let is_other = |reason: &&Reason| !matches!(reason, Reason::Frozen(_));
+    let is_other = |reason: &&Reason| !matches!(reason, Reason::Blocked(_));
     let others: Vec<String> =
         one.reasons.iter().filter(is_other).map(ToString::to_string).collect();
     if others.is_empty() && !one.goes() {
-        return vec!["no rule keeps it, but the source is frozen".to_owned()];
+        return vec!["no rule keeps it, but removal is blocked".to_owned()];
     }
     others
 }
@@ -161,7 +161,7 @@ fn text(plan: &PrunePlan) -> String {
         count(going as u64, "backup"),
         number(stay as u64)
     );
-    for why in &plan.frozen {
+    for why in &plan.blocked {
         let _ = write!(text, "\n  REMOVAL BLOCKED: nothing may go now: {}", line(why));
     }
     text.push_str(&backups_text(plan));

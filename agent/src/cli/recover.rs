@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::recovery_failed::failed;
 use super::recovery_request::request;
 use super::recovery_words::{
-    NO_BOX, checks, done_object, done_text, noted, plan_text, refused, signed_text,
+    NO_SANDBOX, checks, done_object, done_text, noted, plan_text, refused, signed_text,
 };
 use super::restore::as_job;
 use super::screen::Screen;
@@ -49,8 +49,8 @@ async fn planned_and_run(
     let mut tell = |note: PlanNote| screen.say(noted(&note));
     let planned =
         unless(stop, Box::pin(plan(setup, request, &mut tell))).await?.map_err(refused)?;
-    if args.without_box {
-        tracing::warn!("{NO_BOX}");
+    if args.without_sandbox {
+        tracing::warn!("{NO_SANDBOX}");
     }
     if args.plan {
         show(screen, &planned).await;

@@ -77,7 +77,7 @@ fn command_to(args: &RestoreArgs, aim: &str, directory: &Path) -> String {
         add("--preload", Some(library.clone()));
     }
     for (flag, given) in
-        [("--despite-missing", args.despite_missing), ("--without-box", args.without_box)]
+        [("--despite-missing", args.despite_missing), ("--without-sandbox", args.without_sandbox)]
     {
         if given {
             let _ = write!(text, " {flag}");

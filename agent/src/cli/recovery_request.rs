@@ -57,7 +57,7 @@ pub(super) fn request(
         confirmed: args.yes.clone(),
         accept_loss: args.accept_loss,
         despite_missing: args.despite_missing,
-        without_box: args.without_box,
+        without_sandbox: args.without_sandbox,
         preload: args.preload.clone(),
         resume: args.resume,
     })

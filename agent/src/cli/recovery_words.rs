@@ -20,8 +20,8 @@ use crate::restore::recovery::{Outlook, PlanNote, Planned, Refusal};
 /// How many prepared transactions are named to a person.
 const NAMED: usize = 20;
 
-/// What is to be known where the server gets no box.
-pub(super) const NO_BOX: &str = "WITHOUT A BOX (sandbox), as you asked: the restored server, and \
+/// What is to be known where the server gets no sandbox.
+pub(super) const NO_SANDBOX: &str = "WITHOUT A SANDBOX, as you asked: the restored server, and \
                                  any code in the data that it runs, can read the keys, use the \
                                  network, and read and write everything that this account can";
 
@@ -48,8 +48,8 @@ fn replay_seconds(plan: &RecoveryPlan, outlook: &Outlook) -> Option<f64> {
 
 /// What a host is said to be, beside what it lacks.
 fn notes(outlook: &Outlook) -> impl Iterator<Item = &str> {
-    let unboxed = outlook.without_box.then_some(NO_BOX);
-    outlook.host.notes.iter().map(String::as_str).chain(unboxed)
+    let without_sandbox = outlook.without_sandbox.then_some(NO_SANDBOX);
+    outlook.host.notes.iter().map(String::as_str).chain(without_sandbox)
 }
 
 /// What was found out beside a plan, and why it would be refused as it is: checks and estimates, for

@@ -6,15 +6,14 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
-use drctl_model::{BackupId, InForce, MAX_WITHOUT, SourceId, Stated, Statement};
+use drctl_model::{BackupId, MAX_WITHOUT, SourceId, Stated, Statement};
 use serde_json::{Value, json};
 
 use super::args::{StatementVerb, UnfreezeArgs};
 use super::screen::{Screen, line, table};
-use crate::engine;
+use super::statement_subject::{known, names_a_source, subject};
 use crate::host::{AgentError, Exit, Setup};
 use crate::repository::chain::is_broken;
-use crate::repository::losses::find;
 use crate::repository::removed::tombstone;
 use crate::repository::say::{Answer, Wish, state};
 use crate::repository::statements::{Said, Statements, statements};
@@ -51,6 +50,7 @@ async fn one(
 async fn unfreeze(screen: Screen, setup: &Setup, args: &UnfreezeArgs) -> Result<Exit> {
     let without = args.without.as_deref().map_or_else(|| Ok(Vec::new()), numbers)?;
     let repository = setup.repository().await?;
+    names_a_source(Stated::Unfreeze, &args.source)?;
     let source = known(setup, &repository, &args.source).await?;
     let (stated, reason) = (Stated::Unfreeze, args.reason.clone());
     write(screen, setup, &repository, &Wish { source, stated, backup: None, reason, without }).await
@@ -76,7 +76,7 @@ async fn write(
     };
     let mut object = object(&answer.statement);
     object["new"] = json!(answer.new);
-    object["frozen"] = json!(answer.frozen);
+    object["blocked"] = json!(answer.blocked);
     object["removal"] = json!(removal);
     object["doubt"] = json!(doubt);
     let warnings: Vec<String> = removal.into_iter().chain(doubt).collect();
@@ -134,7 +134,7 @@ fn answered(answer: &Answer, wish: &Wish, warnings: &[String]) -> String {
              freeze, it is no longer in force. Set it again now",
         );
     }
-    for why in &answer.frozen {
+    for why in &answer.blocked {
         let _ = write!(text, "\n  nothing of {source} is removed all the same: {}", line(why));
     }
     for why in warnings {
@@ -188,106 +188,6 @@ async fn removal(
         )),
         (false, _) => Some(format!("{backup} was removed in the meantime, and cannot be kept")),
     })
-}
-
-/// Of which source or backup something is said.
-async fn subject(
-    setup: &Setup,
-    repository: &Repository,
-    stated: Stated,
-    what: &str,
-) -> Result<(SourceId, Option<BackupId>)> {
-    let of_source = match stated {
-        Stated::Freeze | Stated::Unfreeze => true,
-        Stated::Hold | Stated::Release => is_source(setup, repository, what).await?,
-        Stated::Pin | Stated::Unpin => false,
-    };
-    if of_source {
-        let source = known(setup, repository, what).await?;
-        if !stated.lifts() {
-            let configured = setup.configured(what);
-            let backups = setup.catalog(repository).await?.backups(Some(&source)).await?;
-            let is_external = backups.iter().any(|one| one.kind.external().is_some());
-            kept_elsewhere(
-                is_external || configured.is_some_and(|(_, one)| engine::is_kept_elsewhere(one)),
-                what,
-            )?;
-        }
-        return Ok((source, None));
-    }
-    let (source, wanted) = match what.split_once('/') {
-        Some((source, id)) => (Some(super::source_id(source)?), id),
-        None => (None, what),
-    };
-    if stated.lifts() {
-        // The backup itself may be gone.
-        return lifted(repository, stated, source, wanted).await;
-    }
-    let found = find(setup, repository, source.as_ref(), wanted).await?;
-    kept_elsewhere(found.manifest.kind.external().is_some(), what)?;
-    Ok((found.manifest.source, Some(found.manifest.backup)))
-}
-
-/// What another tool keeps it also expires, whatever is said here.
-fn kept_elsewhere(is_external: bool, what: &str) -> Result<()> {
-    if !is_external {
-        return Ok(());
-    }
-    let text = format!(
-        "pgBackRest keeps the backups of {what} and expires them by its own settings \
-         (repo1-retention-full): drctl cannot keep them. Raise these settings, or copy the repository. \
-         Nothing was written"
-    );
-    Err(AgentError::Usage(text).into())
-}
-
-async fn is_source(setup: &Setup, repository: &Repository, what: &str) -> Result<bool> {
-    let Ok(source) = what.parse::<SourceId>() else { return Ok(false) };
-    Ok(setup.configured(what).is_some() || repository.sources().await?.contains(&source))
-}
-
-/// A source that this host has, or the repository.
-async fn known(setup: &Setup, repository: &Repository, name: &str) -> Result<SourceId> {
-    let source = super::source_id(name)?;
-    if is_source(setup, repository, name).await? {
-        return Ok(source);
-    }
-    let known = setup.config.sources.keys().cloned().collect();
-    Err(AgentError::UnknownSource { source_name: name.to_owned(), known }.into())
-}
-
-/// The one backup of which something was said that can be lifted, and whose identifier begins so.
-async fn lifted(
-    repository: &Repository,
-    stated: Stated,
-    source: Option<SourceId>,
-    wanted: &str,
-) -> Result<(SourceId, Option<BackupId>)> {
-    let sources = match source {
-        Some(source) => vec![source],
-        None => repository.sources().await?,
-    };
-    let mut found = Vec::new();
-    for source in sources {
-        let InForce { pins, holds, .. } = statements(repository, &source).await?.in_force;
-        let of = if stated == Stated::Unpin { pins } else { holds };
-        let fits = of.into_keys().filter(|id| id.as_str().starts_with(wanted));
-        found.extend(fits.map(|id| (source.clone(), Some(id))));
-    }
-    match found.len() {
-        1 => Ok(found.remove(0)),
-        0 => {
-            let is = if stated == Stated::Unpin { "pinned" } else { "on legal hold" };
-            let text = format!("backup `{wanted}` is not {is}: nothing was written");
-            Err(AgentError::Usage(text).into())
-        }
-        many => {
-            let text = format!(
-                "`{wanted}` fits {many} backups: give more characters, or SOURCE/BACKUP in full; nothing was written"
-            );
-            Err(AgentError::Usage(text).into())
-        }
-    }
 }
 
 /// `3-5,9` as numbers.

@@ -152,7 +152,7 @@ fn segment_size(args: &FetchArgs) -> Result<WalSegmentSize> {
         .ok_or_else(|| AgentError::Usage("--segment-bytes: no size of a WAL segment".to_owned()))?)
 }
 
-/// `drctl wal take`: in a box, where there is nothing but a socket.
+/// `drctl wal take`: in a sandbox, where there is nothing but a socket.
 pub(super) fn take_one(socket: &Path, name: &str, to: &Path) -> Result<Exit> {
     answered(take(socket, name, to)?)
 }

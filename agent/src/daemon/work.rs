@@ -125,8 +125,8 @@ pub(super) async fn prune(setup: &Setup, key: &JobKey, stop: &Stop) -> Result<()
     let source = key.source.as_str();
     let _ = until_free(setup, key, None, stop).await?;
     let (plan, done) = remove_unattended(&setup.for_prune(), &key.source, stop).await?;
-    for why in &plan.frozen {
-        tracing::warn!(source, "frozen, nothing may go now: {}", shown(why, 300));
+    for why in &plan.blocked {
+        tracing::warn!(source, "removal is blocked: {}", shown(why, 300));
     }
     for (what, why) in &done.retained {
         tracing::info!(source, "retained: {}: {}", shown(what, 200), shown(why, 200));

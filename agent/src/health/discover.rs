@@ -198,8 +198,8 @@ verifying_keys = ["ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]
             ]
             .concat(),
         );
-        let mut boxed = server(5432, "/run/a");
-        boxed.contained = true;
+        let mut contained = server(5432, "/run/a");
+        contained.contained = true;
         let mut stopped = server(5436, "/run/a");
         stopped.running = false;
         let all = [
@@ -210,7 +210,7 @@ verifying_keys = ["ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]
             server(5435, "/run/a"),
             server(6000, "/run/a"),
             server(6001, "/run/a"),
-            boxed,
+            contained,
             stopped,
         ];
         let found = look(&config, all.to_vec());

@@ -1,7 +1,7 @@
 //! Everything that a backup and a restore need, tried one by one.
 
-mod boxes;
 mod lock;
+mod sandbox;
 mod secrets;
 
 use std::path::Path;
@@ -35,7 +35,7 @@ pub async fn doctor(setup: &Setup, only: Option<&SourceId>, identity: Option<&Pa
         catalog(setup, repository, &mut found).await;
     }
     if setup.config.sources.values().any(|source| engine::of(source).runs_restored()) {
-        boxes::look(&mut found).await;
+        sandbox::look(&mut found).await;
     }
     for (id, source) in &setup.config.sources {
         if only.is_none_or(|only| only == id) {

@@ -200,7 +200,7 @@ pub enum AgentError {
     /// The restore's target is not fit.
     #[error("{0}")]
     Target(String),
-    /// The log makes a tablespace at this place of the source, and no box leads it elsewhere.
+    /// The log makes a tablespace at this place of the source, and no sandbox leads it elsewhere.
     #[error("the WAL creates a tablespace at {}, a directory of the source", shown(&.0.to_string_lossy(), 200))]
     Place(PathBuf),
     /// Code of the backup would run as a superuser of the server that it is restored into.
@@ -221,13 +221,13 @@ pub enum AgentError {
         /// What stands for all of it.
         digest: String,
     },
-    /// A restored server would run without a box: which part is missing, and what to do.
+    /// A restored server would run without a sandbox: which part is missing, and what to do.
     #[error(
-        "no box (sandbox) can be made for the restored server: {0}. Without it the server could \
+        "no sandbox can be made for the restored server: {0}. Without it the server could \
          reach the keys, the bucket's credentials, the network and the source's own files. Nothing \
          was done"
     )]
-    NoBox(String, &'static str),
+    NoSandbox(String, &'static str),
     /// Something that was asked for makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -284,7 +284,7 @@ impl AgentError {
             AgentError::LogGap { .. } => ("log_gap", Class::Verification),
             AgentError::NoPlan(..) => ("no_plan", Class::NoTarget),
             AgentError::Target(_) => ("target_unfit", Class::Target),
-            AgentError::NoBox(..) => ("no_box", Class::Target),
+            AgentError::NoSandbox(..) => ("no_sandbox", Class::Target),
             AgentError::Place(_) => ("source_place", Class::Target),
             AgentError::Runs { .. } => ("runs_code", Class::Target),
             AgentError::Usage(_) => ("usage", Class::Usage),

@@ -25,7 +25,7 @@ pub(crate) struct Process {
     pub(crate) folder: Option<PathBuf>,
     /// The numbers of its sockets, which only root and its own account are told.
     pub(crate) holds: Vec<u64>,
-    /// Whether its numbers are others than ours: it runs in a container or a box.
+    /// Whether its numbers are others than ours: it runs in a container or a sandbox.
     pub(crate) contained: bool,
 }
 

@@ -13,7 +13,7 @@ use drctl_store::layout::{self, Kind};
 use drctl_store::{Key, SigningKey, State, StoreError, encode_log_floor, encode_tombstone};
 use futures_util::{StreamExt as _, stream};
 
-use super::frozen::forbidden;
+use super::blocked::forbidden;
 use super::holdings::range_at;
 use super::orphans::Orphan;
 use super::plan::{LogCut, PrunePlan};
@@ -36,7 +36,7 @@ const MAY_NOT: &str = "try to remove an object: credentials that may delete are 
 /// Removes what the plan names.
 ///
 /// # Errors
-/// [`AgentError::Usage`] for a source that is frozen, and for a key that may not say that something is
+/// [`AgentError::Usage`] for a source whose removals are blocked, and for a key that may not say that something is
 /// removed; the store's: what was begun is brought to its end by the next run.
 pub async fn carry_out(
     setup: &Setup,

@@ -14,7 +14,7 @@ use drctl_store::{Key, State};
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 
-use super::frozen::{Doubts, forbidden, frozen};
+use super::blocked::{Doubts, blocked, forbidden};
 use super::orphans::{Orphan, orphans};
 use super::plan::Rest;
 use crate::host::Setup;
@@ -53,7 +53,7 @@ pub(super) struct Holdings {
     /// What somebody said of it that stands: what is pinned, or on legal hold.
     pub(super) in_force: InForce,
     /// Why nothing may go now.
-    pub(super) frozen: Vec<String>,
+    pub(super) blocked: Vec<String>,
 }
 
 /// What lies in the bucket of an attempt to back up.
@@ -125,8 +125,8 @@ pub(super) async fn holdings(
     doubts.unfinished =
         unfinished.into_iter().filter(|(id, _)| own.get(id) != Some(&true)).collect();
     let said = statements(repository, source).await?;
-    let mut frozen = frozen(setup, repository, catalog, (source, &backups), doubts).await?;
-    frozen.extend(forbidden(&said));
+    let mut blocked = blocked(setup, repository, catalog, (source, &backups), doubts).await?;
+    blocked.extend(forbidden(&said));
     let (source, in_force) = (source.clone(), said.in_force);
     Ok(Holdings {
         source,
@@ -139,7 +139,7 @@ pub(super) async fn holdings(
         rest,
         orphans,
         in_force,
-        frozen,
+        blocked,
     })
 }
 

@@ -1,7 +1,7 @@
 //! What of a source no policy keeps: planned from the bucket, shown, and removed when that is asked for.
 
+mod blocked;
 mod carry_out;
-mod frozen;
 mod holdings;
 mod orphans;
 mod plan;
@@ -29,7 +29,7 @@ use crate::repository::Repository;
 ///
 /// # Errors
 /// [`AgentError::UnknownSource`] for one that this host has no policy for; the store's, the catalog's.
-/// Whatever cannot be listed or read in full is an error, or freezes the source.
+/// Whatever cannot be listed or read in full is an error, or blocks removal.
 pub async fn plan(
     setup: &Setup,
     repository: &Repository,

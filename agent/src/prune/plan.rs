@@ -25,7 +25,7 @@ pub struct PrunePlan {
     /// The name of its policy.
     pub policy: String,
     /// Why nothing may go now, each in a sentence; empty where something may.
-    pub frozen: Vec<String>,
+    pub blocked: Vec<String>,
     /// All backups that the bucket has of it, the newest first.
     pub backups: Vec<Planned>,
     /// The log of each lineage that is known.
@@ -100,12 +100,12 @@ impl PrunePlan {
     /// That something of it may go at all.
     ///
     /// # Errors
-    /// [`AgentError::Usage`] of a source that is frozen.
+    /// [`AgentError::Usage`] of a source whose removals are blocked.
     pub fn may_go(&self) -> Result<(), AgentError> {
-        if self.frozen.is_empty() {
+        if self.blocked.is_empty() {
             return Ok(());
         }
-        let why = self.frozen.join("; ");
+        let why = self.blocked.join("; ");
         let text = format!("nothing of {} may go now: {why}. Nothing was removed", self.source);
         Err(AgentError::Usage(text))
     }
@@ -230,16 +230,16 @@ fn depths<'a>(parents: &BTreeMap<&'a BackupId, &'a BackupId>) -> HashMap<&'a Bac
     known
 }
 
-/// What the policy says of all that there is. Of a source that is frozen nothing goes.
+/// What the policy says of all that there is. Of a source whose removals are blocked nothing goes.
 pub(super) fn decided(policy: &Policy, holdings: Holdings, now: Timestamp) -> PrunePlan {
     let candidates: Vec<Candidate> =
         holdings.backups.iter().map(|backup| candidate(backup, &holdings)).collect();
-    let frozen = (!holdings.frozen.is_empty()).then(|| holdings.frozen.join("; "));
+    let blocked = (!holdings.blocked.is_empty()).then(|| holdings.blocked.join("; "));
     let clusters = holdings.known.as_ref().map(|known| known.archives()).unwrap_or_default();
     let of = retention::Holdings {
         candidates: &candidates,
         clusters: &clusters,
-        frozen: frozen.as_deref(),
+        blocked: blocked.as_deref(),
         now,
     };
     let verdicts = retention::decide(&policy.retention, &policy.timezone, &of);
@@ -250,9 +250,9 @@ pub(super) fn decided(policy: &Policy, holdings: Holdings, now: Timestamp) -> Pr
         None => Vec::new(),
     };
     let log = log.into_iter().map(|one| cut(one, &holdings)).collect();
-    let rest = if frozen.is_some() { Vec::new() } else { holdings.rest };
+    let rest = if blocked.is_some() { Vec::new() } else { holdings.rest };
     let mut orphans = holdings.orphans;
-    orphans.iter_mut().for_each(|orphan| orphan.goes &= frozen.is_none());
+    orphans.iter_mut().for_each(|orphan| orphan.goes &= blocked.is_none());
     let planned = |(summary, Verdict { reasons, .. }): (BackupSummary, Verdict)| {
         let Weight { objects, bytes, .. } =
             holdings.weights.get(&summary.backup).copied().unwrap_or_default();
@@ -260,7 +260,7 @@ pub(super) fn decided(policy: &Policy, holdings: Holdings, now: Timestamp) -> Pr
     };
     let backups = holdings.backups.into_iter().zip(verdicts).map(planned).collect();
     let (source, policy) = (holdings.source, policy.name.to_string());
-    PrunePlan { source, policy, frozen: holdings.frozen, backups, log, rest, orphans }
+    PrunePlan { source, policy, blocked: holdings.blocked, backups, log, rest, orphans }
 }
 
 fn candidate(backup: &BackupSummary, holdings: &Holdings) -> Candidate {
@@ -294,8 +294,8 @@ fn cut(of: LogThatStays, holdings: &Holdings) -> LogCut {
         Stays::From(at, why) => (Some(at), why),
         Stays::Nothing => (end, "no base backup that stays leads to it".to_owned()),
     };
-    // Of a source that is frozen every base backup stays, but log below the oldest one may be left.
-    let before = before.filter(|_| holdings.frozen.is_empty());
+    // Of a source whose removals are blocked every base backup stays, but log below the oldest one may be left.
+    let before = before.filter(|_| holdings.blocked.is_empty());
     let below = listed.iter().filter(|piece| before.is_some_and(|before| piece.end <= before));
     let (objects, bytes) = below
         .fold((0, 0u64), |(objects, sum), piece| (objects + 1, sum.saturating_add(piece.bytes)));
@@ -358,8 +358,8 @@ mod tests {
 
     fn plan(backups: Vec<Planned>) -> PrunePlan {
         let (source, policy) = ("shop".parse().unwrap(), "daily".to_owned());
-        let (frozen, log, rest) = (Vec::new(), Vec::new(), Vec::new());
-        PrunePlan { source, policy, frozen, backups, log, rest, orphans: Vec::new() }
+        let (blocked, log, rest) = (Vec::new(), Vec::new(), Vec::new());
+        PrunePlan { source, policy, blocked, backups, log, rest, orphans: Vec::new() }
     }
 
     #[test]

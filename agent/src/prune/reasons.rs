@@ -8,7 +8,7 @@ use drctl_model::{BackupId, BackupSummary, SourceId, newest_first};
 use drctl_store::layout;
 use futures_util::{StreamExt as _, stream};
 
-use super::frozen::{Doubts, forbidden, frozen};
+use super::blocked::{Doubts, blocked, forbidden};
 use super::holdings::{Weight, still_lost, weights, without_manifest, without_strangers};
 use crate::host::Setup;
 use crate::jobs::own_attempts;
@@ -45,7 +45,7 @@ pub(crate) async fn reasons(
         unfinished.into_iter().filter(|(id, _)| own.get(id) != Some(&true)).collect();
     doubts.drill = newest_in_doubt(repository, source, now).await?;
     doubts.lost = still_lost(catalog, source, lost).await?;
-    let mut found = frozen(setup, repository, catalog, (source, &backups), doubts).await?;
+    let mut found = blocked(setup, repository, catalog, (source, &backups), doubts).await?;
     found.extend(forbidden(said));
     Ok(found)
 }

@@ -73,7 +73,7 @@ fn put_done(act: &mut Act, done: &Pruned) {
 }
 
 /// The same where nobody looks on: never what is much, which a person says by number. Nothing is left to do
-/// where nothing would go; of a source that is frozen nothing goes.
+/// where nothing would go; of a source whose removals are blocked nothing goes.
 ///
 /// # Errors
 /// As [`remove`]; [`AgentError::Usage`] where much would go.
@@ -83,7 +83,7 @@ pub async fn remove_unattended(
     stop: &Stop,
 ) -> Result<(PrunePlan, Pruned)> {
     let meant = |plan: &PrunePlan| match plan.is_much() {
-        _ if plan.is_empty() || !plan.frozen.is_empty() => Ok(false),
+        _ if plan.is_empty() || !plan.blocked.is_empty() => Ok(false),
         None => Ok(true),
         Some(why) => {
             let text = format!(

@@ -166,7 +166,7 @@ impl NewestDrill {
 
     /// Why nothing may be removed for it, each reason in a sentence.
     #[must_use]
-    pub(crate) fn freezes(&self) -> Vec<String> {
+    pub(crate) fn blocks(&self) -> Vec<String> {
         let failed = self.failed.iter().map(|drill| format!("the newest drill, {drill}, failed"));
         self.disbelieved().into_iter().chain(failed).collect()
     }

@@ -66,6 +66,9 @@ impl Repository {
         }
         let names: Vec<&str> = sources.iter().map(SourceId::as_str).collect();
         let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        Ok(format!("there is no source and no backup `{wanted}`; sources of the bucket: {names}"))
+        Ok(format!(
+            "the bucket has no backup `{wanted}`, and no backup of a source `{wanted}`; sources with \
+             backups: {names}"
+        ))
     }
 }

@@ -41,7 +41,7 @@ pub(crate) struct Answer {
     pub(crate) new: bool,
     /// By what nothing of the source may go all the same, where something was ended or left out: in
     /// sentences.
-    pub(crate) frozen: Vec<String>,
+    pub(crate) blocked: Vec<String>,
 }
 
 /// Writes a statement; where what it says stands already, gives the one that says so.
@@ -66,7 +66,11 @@ pub(crate) async fn state(
         there.take(&tried);
         let known = catalog.statements(&wish.source).await?;
         if let Some(statement) = says_so(&there, &known, &mut wish)? {
-            return Ok(Answer { frozen: still_frozen(&there, &statement), statement, new: false });
+            return Ok(Answer {
+                blocked: still_blocked(&there, &statement),
+                statement,
+                new: false,
+            });
         }
         let n = there.next_number(&known, &wish.without)?;
         let said = said(setup, repository, &wish, n);
@@ -80,8 +84,8 @@ pub(crate) async fn state(
                 put.context("write the statement")?;
                 let noted = catalog.note_statements(&wish.source, [(n, sha256)].into()).await;
                 let _ = noted.inspect_err(|error| tracing::debug!("it is not noted: {error}"));
-                let frozen = still_frozen(&there, &said);
-                return Ok(Answer { statement: said, new: true, frozen });
+                let blocked = still_blocked(&there, &said);
+                return Ok(Answer { statement: said, new: true, blocked });
             }
         }
     }
@@ -126,13 +130,13 @@ fn says_so(
 }
 
 /// By what nothing of the source may go after an `unfreeze`. One that leaves statements out ends no freeze.
-fn still_frozen(there: &Statements, last: &Statement) -> Vec<String> {
+fn still_blocked(there: &Statements, last: &Statement) -> Vec<String> {
     if last.statement != Stated::Unfreeze {
         return Vec::new();
     }
     let is_ended = |said: &Statement| said.statement == Stated::Freeze && last.without.is_empty();
-    let frozen = there.frozen().into_iter().filter(|(_, said)| !is_ended(said));
-    frozen.map(|(why, _)| why).collect()
+    let blocked = there.frozen().into_iter().filter(|(_, said)| !is_ended(said));
+    blocked.map(|(why, _)| why).collect()
 }
 
 fn said(setup: &Setup, repository: &Repository, wish: &Wish, n: u64) -> Statement {

@@ -158,7 +158,7 @@ impl PlannedRestore<'_> {
 /// brought along.
 ///
 /// # Errors
-/// As [`restore`]; [`AgentError::Place`] for a tablespace that only a box could bend; [`EngineError`]
+/// As [`restore`]; [`AgentError::Place`] for a tablespace that only a sandbox could bend; [`EngineError`]
 /// where the directory cannot be written.
 ///
 /// [`EngineError`]: drctl_engines::EngineError
@@ -218,7 +218,7 @@ async fn prepare_cluster(request: &RestoreRequest) -> Result<Vec<String>> {
         stop: StopAt::EndOfLog,
     };
     let layout = Layout::new(directory);
-    // Whoever starts it does so without a box.
+    // Whoever starts it does so without a sandbox.
     if let Some(place) = made_by_own_log(&layout, at.stop_timeline, at.start).into_iter().next() {
         return Err(AgentError::Place(place).into());
     }

@@ -42,7 +42,7 @@ pub struct Holdings<'a> {
     /// The log of each of its clusters, made ready for planning.
     pub clusters: &'a [&'a Archive],
     /// Why nothing of the source may go now, where that is so.
-    pub frozen: Option<&'a str>,
+    pub blocked: Option<&'a str>,
     /// The present, as the store tells it where it does.
     pub now: Timestamp,
 }
@@ -71,8 +71,8 @@ pub enum Reason {
     BaseOf(BackupId),
     /// Somebody or something needs it.
     Claimed(Claim),
-    /// The source is frozen.
-    Frozen(String),
+    /// Removal is blocked, and why.
+    Blocked(String),
     /// It is dated ahead of the store's clock: nobody knows how old it is.
     DatedAhead,
     /// It does not count and fills no place of another; it would stay if it counted.
@@ -103,7 +103,7 @@ impl Verdict {
 /// `zone` is that of the days, weeks, months and years.
 #[must_use]
 pub fn decide(policy: &RetentionPolicy, zone: &TimeZone, holdings: &Holdings<'_>) -> Vec<Verdict> {
-    let Holdings { candidates, clusters, frozen, now } = *holdings;
+    let Holdings { candidates, clusters, blocked, now } = *holdings;
     let mut reasons: Reasons = BTreeMap::new();
     let dated: Vec<&Candidate> = candidates.iter().filter(|of| !of.is_dated_ahead(now)).collect();
     let counted: Vec<&Candidate> = dated.iter().copied().filter(|of| of.counts).collect();
@@ -113,8 +113,8 @@ pub fn decide(policy: &RetentionPolicy, zone: &TimeZone, holdings: &Holdings<'_>
         let claims = of.claims.iter().cloned().map(Reason::Claimed);
         let ahead = of.is_dated_ahead(now).then_some(Reason::DatedAhead);
         let none = counted.is_empty().then_some(Reason::NoneCounts);
-        let frozen = frozen.map(|why| Reason::Frozen(why.to_owned()));
-        let more = claims.chain(ahead).chain(none).chain(frozen);
+        let blocked = blocked.map(|why| Reason::Blocked(why.to_owned()));
+        let more = claims.chain(ahead).chain(none).chain(blocked);
         reasons.entry(of.backup.clone()).or_default().extend(more);
     }
     if !planted("chain-cut") {

@@ -61,7 +61,7 @@ pub fn simulate(policy: &RetentionPolicy, zone: &TimeZone, goes_on: GoesOn) -> V
             continue;
         }
         let candidates: Vec<Candidate> = there.iter().map(|(of, _)| of.clone()).collect();
-        let holdings = Holdings { candidates: &candidates, clusters: &[], frozen: None, now: at };
+        let holdings = Holdings { candidates: &candidates, clusters: &[], blocked: None, now: at };
         let mut verdicts = decide(policy, zone, &holdings).into_iter();
         there.retain(|_| verdicts.next().is_none_or(|verdict| verdict.stays()));
         let month = at.to_zoned(zone.clone()).strftime("%Y-%m").to_string();

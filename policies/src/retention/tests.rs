@@ -39,6 +39,6 @@ fn candidate(n: u64, taken: Timestamp) -> Candidate {
 }
 
 fn verdicts(policy: &RetentionPolicy, candidates: &[Candidate], now: Timestamp) -> Vec<Verdict> {
-    let holdings = Holdings { candidates, clusters: &[], frozen: None, now };
+    let holdings = Holdings { candidates, clusters: &[], blocked: None, now };
     decide(policy, &TimeZone::UTC, &holdings)
 }

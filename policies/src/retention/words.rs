@@ -39,7 +39,7 @@ impl fmt::Display for Reason {
             Reason::Proven(nth) => write!(f, "`min_proven`: no. {nth} of the newest proven"),
             Reason::BaseOf(child) => write!(f, "{child} is based on it"),
             Reason::Claimed(claim) => claim.fmt(f),
-            Reason::Frozen(why) => write!(f, "the source is frozen: {why}"),
+            Reason::Blocked(why) => write!(f, "removal is blocked: {why}"),
             Reason::DatedAhead => write!(f, "dated ahead of the store's clock"),
             Reason::Uncounted => write!(f, "does not count; it would stay if it did"),
             Reason::NoneCounts => write!(f, "no backup of the source counts"),

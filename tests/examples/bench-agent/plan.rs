@@ -54,7 +54,7 @@ pub(crate) fn measure(backups: u64, pieces: u64) -> io::Result<()> {
         let holdings = Holdings {
             candidates: &candidates,
             clusters: &[&archive],
-            frozen: None,
+            blocked: None,
             now: Timestamp::now(),
         };
         let verdicts = decide(&POLICY, &zone, &holdings);
@@ -126,7 +126,7 @@ fn planned(source: SourceId, all: Vec<BackupSummary>, verdicts: Vec<Verdict>) ->
     PrunePlan {
         source,
         policy: "bench".to_owned(),
-        frozen: Vec::new(),
+        blocked: Vec::new(),
         backups: backups.collect(),
         log: Vec::new(),
         rest: Vec::new(),

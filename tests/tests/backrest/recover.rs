@@ -36,7 +36,7 @@ fn tablespaces_lie_elsewhere_afterwards_and_the_sources_own_are_not_touched() {
     shop.sql("create table apart (id int) tablespace fast; insert into apart values (1), (2)");
     let _ = shop.back_up();
     shop.sql("insert into apart values (3)");
-    // One that the log makes, where the box would show what lies on this host.
+    // One that the log makes, where the sandbox would show what lies on this host.
     let shown =
         tempfile::Builder::new().prefix("drctl-space-").tempdir_in("/usr/local/lib").unwrap();
     give_away(shown.path());

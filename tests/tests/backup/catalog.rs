@@ -192,7 +192,7 @@ fn whatever_page_is_damaged_nothing_is_forgotten_in_silence_and_no_backup_is_sto
         assert_ne!(first, Some(0), "{name}");
         let _ = shop.site.drctl(&["-q", "status", "--check"]).ended(3);
         let plan = shop.site.drctl(&["--json", "prune", "shop"]);
-        assert!(!plan.json()["sources"][0]["frozen"].is_null(), "{name}: {}", plan.out);
+        assert!(!plan.json()["sources"][0]["blocked"].is_null(), "{name}: {}", plan.out);
         let _ = shop.site.drctl(&["-q", "backup", "shop"]).ended(0);
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::common::Shop;
 use crate::prune::{
-    backups, folder, frozen, going, listed, may_not_remove, newest_first, plan, remove, shop,
+    backups, blocked, folder, going, listed, may_not_remove, newest_first, plan, remove, shop,
     tombstone,
 };
 
@@ -85,12 +85,16 @@ fn what_is_pinned_or_held_stays_whatever_the_policy_says() {
     assert!(said.contains("its backups are dumps") && said.contains("base_backup"), "{said}");
     // Whoever mistypes a name hears what there is.
     let said = shop.site.fails(5, "no_backup", &["hold", "shopp", "--reason", "audit"]);
-    assert!(said.contains("there is no source and no backup `shopp`"), "{said}");
-    assert!(said.contains("sources of the bucket: shop"), "{said}");
+    assert!(said.contains("no backup of a source `shopp`"), "{said}");
+    assert!(said.contains("sources with backups: shop"), "{said}");
     let said = shop.site.fails(5, "no_backup", &["pin", "shop", "--reason", "audit"]);
     assert!(said.contains("`shop` is a source: name one of its backups"), "{said}");
     let said = shop.site.fails(5, "no_backup", &["pin", "20", "--reason", "audit"]);
     assert!(said.contains("fits 3 backups, give more characters"), "{said}");
+    for verb in ["freeze", "unfreeze"] {
+        let said = shop.site.fails(2, "usage", &[verb, &ids[1], "--reason", "audit"]);
+        assert!(said.contains("takes a source") && said.contains("drctl pin"), "{said}");
+    }
     // Nobody ends a hold by ending a pin, and nothing is ended that is not there.
     let nothing = shop.site.fails(2, "usage", &["unpin", &ids[1], "--reason", "over"]);
     assert!(nothing.contains("is not pinned: nothing was written"), "{nothing}");
@@ -132,7 +136,7 @@ fn a_freeze_or_a_hold_of_the_source_stops_all_removals() {
     {
         assert_eq!(going(&plan(&shop)), newest_first(&ids[..2]));
         let _ = say(&shop, begin, "shop");
-        frozen(&shop, word);
+        blocked(&shop, word);
         let status = shop.site.json(0, &["status", "--check"])["sources"][0].clone();
         let found = status["findings"].as_array().unwrap().iter();
         let found: Vec<&Value> = found.filter(|one| one["code"] == "source_frozen").collect();
@@ -167,8 +171,8 @@ fn only_a_key_with_the_role_ends_a_hold() {
     let holds = shop.site.json(3, &["holds"]);
     let doubts = holds["sources"][0]["doubts"].to_string();
     assert!(doubts.contains("000005.json is not believed here"), "{holds}");
-    frozen(&shop, "it is frozen");
-    frozen(&shop, "is not believed here");
+    blocked(&shop, "it is frozen");
+    blocked(&shop, "is not believed here");
 }
 
 #[test]
@@ -182,7 +186,7 @@ fn a_statement_that_is_in_doubt_freezes_its_source() {
     fs::remove_file(object(&shop, 2)).unwrap();
     fs::remove_dir_all(shop.site.path("state")).unwrap();
     let _ = shop.site.json(0, &["catalog", "rebuild"]);
-    frozen(&shop, "statement 2 of shop is missing");
+    blocked(&shop, "statement 2 of shop is missing");
     let status = shop.site.json(3, &["status", "--check"])["sources"][0].clone();
     assert!(status["findings"].to_string().contains("statement_in_doubt"), "{status}");
     assert!(status["findings"].to_string().contains("--without 2"), "{status}");
@@ -197,22 +201,22 @@ fn a_statement_that_is_in_doubt_freezes_its_source() {
         (fs::read(object(&shop, 3)).unwrap(), "is not believed here"),
     ] {
         fs::write(object(&shop, 5), bytes).unwrap();
-        frozen(&shop, word);
+        blocked(&shop, word);
     }
     // It does not keep anybody from saying more, and is left out when that is said.
     let _ = say(&shop, "hold", &ids[1]);
-    frozen(&shop, "is not believed here");
+    blocked(&shop, "is not believed here");
     let _ = shop.site.json(0, &["unfreeze", "shop", "--without", "5", "--reason", "a stranger's"]);
     assert_eq!(going(&plan(&shop)), [""; 0]);
     // What only a newer drctl reads cannot be left out.
     let header = Header { reader: "0.7.0".to_owned(), ..Header::new(["amber"]) };
     let newer = Statement { header, ..statement(&shop, 8, Stated::Freeze, None) };
     put(&shop, &newer, &shop.site.signing_key());
-    frozen(&shop, "drctl 0.7.0 or newer");
+    blocked(&shop, "drctl 0.7.0 or newer");
     let said =
         shop.site.fails(2, "usage", &["unfreeze", "shop", "--without", "8", "--reason", "no"]);
     assert!(said.contains("statement 8 of shop cannot be left out"), "{said}");
-    frozen(&shop, "drctl 0.7.0 or newer");
+    blocked(&shop, "drctl 0.7.0 or newer");
 }
 
 #[test]
@@ -227,7 +231,7 @@ fn the_last_statement_is_missed_by_whoever_knew_it() {
         let lost = list["lost"].to_string();
         assert!(lost.contains("s/shop/k/000002.json") && lost.contains(why), "{why}: {list}");
         let _ = shop.site.drctl(&["status", "--check"]).ended(3);
-        frozen(&shop, "LOST");
+        blocked(&shop, "LOST");
     };
     fs::remove_file(object(&shop, 2)).unwrap();
     lost("this host knew it");

@@ -7,7 +7,7 @@ use drctl_model::Stated;
 use serde_json::json;
 
 use crate::holds::{object, put, say, statement};
-use crate::prune::{backups, frozen, going, plan, shop};
+use crate::prune::{backups, blocked, going, plan, shop};
 
 #[test]
 fn whoever_leaves_out_a_strangers_object_ends_no_freeze_and_loses_no_statement() {
@@ -17,7 +17,7 @@ fn whoever_leaves_out_a_strangers_object_ends_no_freeze_and_loses_no_statement()
     let _ = say(&shop, "freeze", "shop");
     let _ = say(&shop, "hold", "shop");
     fs::write(object(&shop, 4), "junk").unwrap();
-    frozen(&shop, "--without 4");
+    blocked(&shop, "--without 4");
     let out = |code: i32, numbers: &str| {
         let words = ["unfreeze", "shop", "--without", numbers, "--reason", "a stranger's"];
         match code {
@@ -43,9 +43,9 @@ fn whoever_leaves_out_a_strangers_object_ends_no_freeze_and_loses_no_statement()
     }
     let said = out(0, "4,7");
     assert_eq!((&said["n"], &said["without"]), (&json!(5), &json!([4, 7])), "{said}");
-    let stands = said["frozen"].to_string();
+    let stands = said["blocked"].to_string();
     assert!(stands.contains("it is frozen") && stands.contains("it is on legal hold"), "{said}");
-    frozen(&shop, "it is frozen");
+    blocked(&shop, "it is frozen");
     // Said twice it changes nothing; what is new is said alone.
     let again = out(0, "7,4");
     assert_eq!((&again["n"], &again["new"]), (&json!(5), &json!(false)), "{again}");
@@ -59,9 +59,13 @@ fn whoever_leaves_out_a_strangers_object_ends_no_freeze_and_loses_no_statement()
         fs::remove_file(object(&shop, n)).unwrap();
     }
     let ended = say(&shop, "unfreeze", "shop");
-    assert_eq!((&ended["n"], ended["frozen"].as_array().unwrap().len()), (&json!(9), 1), "{ended}");
+    assert_eq!(
+        (&ended["n"], ended["blocked"].as_array().unwrap().len()),
+        (&json!(9), 1),
+        "{ended}"
+    );
     let ended = say(&shop, "release", "shop");
-    assert_eq!((&ended["n"], &ended["frozen"]), (&json!(10), &json!([])), "{ended}");
+    assert_eq!((&ended["n"], &ended["blocked"]), (&json!(10), &json!([])), "{ended}");
     assert_eq!(going(&plan(&shop)), [""; 0]);
     let _ = shop.site.drctl(&["status", "--check"]).ended(0);
 }
@@ -74,7 +78,7 @@ fn a_far_number_freezes_until_it_is_left_out_and_ends_no_numbers() {
     assert_eq!(going(&plan(&shop)), [ids[1].clone()]);
     // A statement may have been there before somebody wrote over it.
     fs::write(object(&shop, 999_999), "junk").unwrap();
-    frozen(&shop, "s/shop/k/999999.json is not believed here");
+    blocked(&shop, "s/shop/k/999999.json is not believed here");
     for (look, code) in [(&["verify", "shop"][..], 4), (&["catalog", "check"], 3)] {
         let found = shop.site.drctl(look).ended(code).out;
         assert!(found.contains("REFUSED: ") && found.contains("999999.json"), "{found}");
@@ -84,7 +88,7 @@ fn a_far_number_freezes_until_it_is_left_out_and_ends_no_numbers() {
     let _ = shop.site.drctl(&["status", "--check"]).ended(0);
     // What it is of that a trusted key signed does not count, and numbers go on.
     put(&shop, &statement(&shop, 5000, Stated::Freeze, None), &shop.site.signing_key());
-    frozen(&shop, "statement 5000 of shop is signed");
+    blocked(&shop, "statement 5000 of shop is signed");
     assert_eq!(say(&shop, "pin", &ids[1])["n"], 3);
     let _ =
         shop.site.json(0, &["unfreeze", "shop", "--without", "5000", "--reason", "never right"]);
@@ -93,7 +97,7 @@ fn a_far_number_freezes_until_it_is_left_out_and_ends_no_numbers() {
     let _ = shop.site.drctl(&["status", "--check"]).ended(0);
     // A statement that this host knew is missed, whatever lies there.
     fs::write(object(&shop, 4), "junk").unwrap();
-    frozen(&shop, "is not believed here");
+    blocked(&shop, "is not believed here");
 }
 
 /// A host that remembers nothing has nothing but the bucket to tell it.
@@ -117,7 +121,7 @@ fn a_freeze_that_is_written_over_holds_however_far_behind_the_others_it_lies() {
         fs::write(object(&shop, n), "junk").unwrap();
     }
     fs::remove_dir_all(shop.site.path("state")).unwrap();
-    frozen(&shop, "s/shop/k/000701.json and 1 places behind it are not believed here");
+    blocked(&shop, "s/shop/k/000701.json and 1 places behind it are not believed here");
 }
 
 #[test]
@@ -136,7 +140,7 @@ fn what_is_left_out_counts_for_nothing_whoever_signs_it_later() {
     assert_eq!(going(&plan(&shop)), [ids[1].clone()]);
     // Far behind the others, once the way to it is paved.
     put(&shop, &unpin(900), &shop.site.signing_key());
-    frozen(&shop, "statement 900 of shop is signed");
+    blocked(&shop, "statement 900 of shop is signed");
     let _ = out("900");
     for n in 5..900 {
         fs::write(object(&shop, n), "junk").unwrap();
@@ -165,7 +169,7 @@ fn statements_that_are_not_believed_any_more_end_no_numbers() {
     for n in [501, 1001] {
         fs::write(object(&shop, n), "{}").unwrap();
     }
-    frozen(&shop, "--without 501,1001 ");
+    blocked(&shop, "--without 501,1001 ");
     let words = ["unfreeze", "shop", "--without", "501,1001", "--reason", "a key that was stolen"];
     assert_eq!(shop.site.json(0, &words)["n"], 2);
     assert_eq!(say(&shop, "hold", &ids[1])["n"], 3);
@@ -182,7 +186,7 @@ fn what_no_listing_shows_ends_no_numbers() {
     std::os::unix::fs::symlink("nowhere", object(&shop, 3)).unwrap();
     fs::create_dir(object(&shop, 4)).unwrap();
     assert_eq!(say(&shop, "freeze", "shop")["n"], 5);
-    frozen(&shop, "statement 2-4 of shop is missing");
+    blocked(&shop, "statement 2-4 of shop is missing");
 }
 
 #[test]
@@ -203,7 +207,7 @@ fn no_number_of_strangers_objects_ends_what_may_be_said() {
     let text = told();
     assert!(text.contains("000002.json and 698 places behind it are not believed here"), "{text}");
     assert!(text.contains("--without 2-700 "), "{text}");
-    frozen(&shop, "are not believed here");
+    blocked(&shop, "are not believed here");
     for n in (5_000..6_000).step_by(2) {
         fs::write(object(&shop, n), "junk").unwrap();
     }
@@ -225,8 +229,8 @@ fn no_number_of_strangers_objects_ends_what_may_be_said() {
     for n in 2..=700 {
         fs::remove_file(object(&shop, n)).unwrap();
     }
-    frozen(&shop, "statement 701 of shop is signed");
-    frozen(&shop, "--without 2-700");
+    blocked(&shop, "statement 701 of shop is signed");
+    blocked(&shop, "--without 2-700");
     let words = ["unfreeze", "shop", "--without", "2-700", "--reason", "strangers' objects"];
     assert_eq!(shop.site.json(0, &words)["n"], 702);
     assert_eq!(going(&plan(&shop)), [""; 0], "both are pinned");
@@ -240,7 +244,7 @@ fn no_number_of_strangers_objects_ends_what_may_be_said() {
     assert_eq!(say(&shop, "pin", &ids[1])["n"], 1204);
     assert_eq!(say(&shop, "hold", &ids[1])["n"], 1301);
     fs::remove_file(object(&shop, 1204)).unwrap();
-    frozen(&shop, "statement 1204 of shop is missing");
+    blocked(&shop, "statement 1204 of shop is missing");
 }
 
 #[test]
@@ -258,7 +262,7 @@ fn what_a_stranger_dates_in_the_future_freezes_nothing() {
     let drill = drctl_model::DrillId::new(now, 7);
     let path = shop.site.path(&format!("repository/s/shop/d/{drill}.json"));
     fs::write(&path, "junk").unwrap();
-    frozen(&shop, "is not believed here: it may have failed");
+    blocked(&shop, "is not believed here: it may have failed");
     let status = shop.site.json(3, &["status", "--check"]);
     assert!(
         status.to_string().contains("nothing of it is removed: the evidence of the newest drill"),

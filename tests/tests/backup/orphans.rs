@@ -104,12 +104,12 @@ fn attempts_of_this_host_that_are_over_freeze_nothing() {
     let ids = backups(&shop, 4);
     let goes = |why: &str| {
         let planned = plan(&shop);
-        assert_eq!(planned["frozen"], json!([]), "{why}");
+        assert_eq!(planned["blocked"], json!([]), "{why}");
         assert_eq!(going(&planned), newest_first(&ids[..2]), "{why}");
     };
     let may_run = |why: &str| {
         let planned = plan(&shop);
-        assert!(planned["frozen"].to_string().contains("may still run"), "{why}: {planned}");
+        assert!(planned["blocked"].to_string().contains("may still run"), "{why}: {planned}");
         assert_eq!(going(&planned), [""; 0], "{why}");
     };
     let _ = killed(&shop);
@@ -151,7 +151,7 @@ fn what_was_a_backup_once_is_no_orphan() {
         for _ in 0..2 {
             let planned = plan(&shop);
             assert_eq!(orphans(&planned), [], "{planned}");
-            assert!(planned["frozen"].to_string().contains("LOST"), "{planned}");
+            assert!(planned["blocked"].to_string().contains("LOST"), "{planned}");
             assert_eq!(going(&planned), [""; 0]);
             known_for_long(&shop);
         }

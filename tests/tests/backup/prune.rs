@@ -51,15 +51,15 @@ fn remove_with(shop: &Shop, code: i32) -> Value {
 
 /// Asserts that nothing may go, and why; and that `status` says the same.
 #[track_caller]
-pub(crate) fn frozen(shop: &Shop, word: &str) {
+pub(crate) fn blocked(shop: &Shop, word: &str) {
     let planned = plan(shop);
     assert!(going(&planned).is_empty(), "{word}: {planned}");
-    assert!(planned["frozen"].to_string().contains(word), "{word}: {planned}");
+    assert!(planned["blocked"].to_string().contains(word), "{word}: {planned}");
     assert_eq!(planned["digest"], Value::Null, "{planned}");
     let said = shop.site.fails(2, "usage", &["prune", "shop", "--yes=0123456789abcdef"]);
     assert!(said.contains("nothing of shop may go now"), "{said}");
     let status = shop.site.status();
-    assert_eq!(status["frozen"], planned["frozen"], "{word}: {status}");
+    assert_eq!(status["blocked"], planned["blocked"], "{word}: {status}");
     let text = shop.site.drctl(&["status"]).ended(0).out;
     assert!(text.contains("nothing of it is removed: "), "{word}: {text}");
 }
@@ -265,68 +265,68 @@ fn status_names_every_reason_for_which_nothing_goes_as_the_plan_does() {
     let shop = shop(2);
     let ids = backups(&shop, 4);
     let status = || shop.site.status();
-    assert_eq!((&status()["frozen"], &status()["health"]), (&json!([]), &json!("good")));
+    assert_eq!((&status()["blocked"], &status()["health"]), (&json!([]), &json!("good")));
     assert!(!shop.site.drctl(&["status"]).ended(0).out.contains("nothing of it is removed"));
-    let frozen = |word: &str| frozen(&shop, word);
+    let blocked = |word: &str| blocked(&shop, word);
     // Statements, and what is missing of them.
     let _ = shop.site.json(0, &["freeze", "shop", "--reason", "audit"]);
     let _ = shop.site.json(0, &["hold", "shop", "--reason", "case 4711"]);
-    frozen("it is frozen since");
-    frozen("it is on legal hold since");
+    blocked("it is frozen since");
+    blocked("it is on legal hold since");
     let said = shop.site.path("repository/s/shop/k/000001.json");
     let freeze = fs::read(&said).unwrap();
     fs::remove_file(&said).unwrap();
-    frozen("statement 1 of shop is missing");
+    blocked("statement 1 of shop is missing");
     fs::write(&said, "{}").unwrap();
-    frozen("000001.json is not believed here");
+    blocked("000001.json is not believed here");
     fs::write(&said, freeze).unwrap();
     let _ = shop.site.json(0, &["unfreeze", "shop", "--reason", "done"]);
     let _ = shop.site.json(0, &["release", "shop", "--reason", "done"]);
-    assert_eq!(status()["frozen"], json!([]));
+    assert_eq!(status()["blocked"], json!([]));
     // What only a newer drctl reads, and the marker of one.
     let id = newer(&shop, &ids[3]);
-    frozen("only a newer drctl reads");
+    blocked("only a newer drctl reads");
     fs::remove_dir_all(folder(&shop, &id)).unwrap();
     let marker = shop.site.path("repository/drctl-repo.json");
     let good = fs::read(&marker).unwrap();
     fs::write(&marker, "{}").unwrap();
-    frozen("marker is lost");
+    blocked("marker is lost");
     fs::write(&marker, good).unwrap();
     // Drills.
     let drill = drill(&shop, &ids[3]);
     let place = shop.site.path(&format!("repository/s/shop/d/{}.json", drill.drill));
     fs::create_dir_all(place.parent().unwrap()).unwrap();
     fs::write(&place, encode_drill(&drill, &shop.site.signing_key()).unwrap()).unwrap();
-    frozen("failed");
+    blocked("failed");
     fs::write(&place, "{}").unwrap();
-    frozen("it may have failed");
+    blocked("it may have failed");
     fs::remove_file(&place).unwrap();
     let _ = shop.site.drctl(&["catalog", "forget", "shop"]).ended(0);
     let forget = shop.site.drctl(&["--json", "catalog", "forget", "shop"]).json();
     if let Some(digest) = forget["digest"].as_str() {
         let _ = shop.site.drctl(&["catalog", "forget", "shop", &format!("--yes={digest}")]);
     }
-    assert_eq!(status()["frozen"], json!([]));
+    assert_eq!(status()["blocked"], json!([]));
     // The newest one is damaged; and what this host remembers is not known.
     let part = folder(&shop, &ids[3]).join("d0/000000.zst.age");
     let mut bytes = fs::read(&part).unwrap();
     bytes[100] ^= 1;
     fs::write(&part, &bytes).unwrap();
     let _ = shop.site.json(4, &["verify", "--data"]);
-    frozen("does not count");
+    blocked("does not count");
     bytes[100] ^= 1;
     fs::write(&part, &bytes).unwrap();
     let _ = shop.site.json(0, &["verify", "--data"]);
-    assert_eq!(status()["frozen"], json!([]));
+    assert_eq!(status()["blocked"], json!([]));
     fs::remove_file(shop.site.path("state/catalog.db")).unwrap();
     let _ = shop.site.drctl(&["list"]);
-    frozen("what this host remembers is not known");
+    blocked("what this host remembers is not known");
     let _ = shop.site.json(0, &["catalog", "rebuild"]);
-    assert_eq!(status()["frozen"], json!([]));
+    assert_eq!(status()["blocked"], json!([]));
     // Another cluster.
     let _other = another_answers(&shop);
     let _ = shop.site.json(0, &["backup", "shop"]);
-    frozen("of another cluster");
+    blocked("of another cluster");
 }
 
 #[test]
@@ -404,29 +404,29 @@ fn nothing_goes_while_something_is_in_doubt() {
     let ids = backups(&shop, 4);
     assert_eq!(going(&plan(&shop)).len(), 2);
     let before = shop.site.files("repository");
-    let frozen = |word: &str| frozen(&shop, word);
+    let blocked = |word: &str| blocked(&shop, word);
     // A manifest that nobody whom we trust has signed.
     let strange = format!("{}ffffffffffffffff", &ids[3][..ids[3].len() - 16]);
     fs::create_dir_all(folder(&shop, &strange)).unwrap();
     fs::write(folder(&shop, &strange).join("manifest.json"), "{}").unwrap();
-    frozen("is not believed here");
+    blocked("is not believed here");
     fs::remove_dir_all(folder(&shop, &strange)).unwrap();
     // An attempt that is not finished, by another host.
     let part = folder(&shop, &ids[3]).join("d0/000000.zst.age");
     fs::create_dir_all(folder(&shop, &strange).join("d0")).unwrap();
     fs::copy(&part, folder(&shop, &strange).join("d0/000000.zst.age")).unwrap();
-    frozen("may still run");
+    blocked("may still run");
     fs::remove_dir_all(folder(&shop, &strange)).unwrap();
     // A backup that is gone.
     let aside = shop.site.path("aside");
     fs::rename(folder(&shop, &ids[1]), &aside).unwrap();
-    frozen("LOST");
+    blocked("LOST");
     fs::rename(&aside, folder(&shop, &ids[1])).unwrap();
     assert_eq!(shop.site.files("repository"), before);
     // A newest backup that does not count.
     shop.sql("truncate orders");
     let _ = shop.site.json(3, &["backup", "shop"]);
-    frozen("does not count");
+    blocked("does not count");
 }
 
 #[test]
@@ -529,7 +529,7 @@ fn a_forged_tombstone_lets_no_running_attempt_go() {
     fs::write(place, bytes).unwrap();
     let planned = plan(&shop);
     assert_eq!(planned["rest"], json!([]), "{planned}");
-    assert!(planned["frozen"].to_string().contains("may still run"), "{planned}");
+    assert!(planned["blocked"].to_string().contains("may still run"), "{planned}");
 }
 
 #[test]
@@ -540,7 +540,7 @@ fn backups_of_another_cluster_push_none_of_the_real_one_out() {
     let of_other = backups(&shop, 3);
     let planned = plan(&shop);
     assert_eq!(going(&planned), [""; 0], "{planned}");
-    assert!(planned["frozen"].to_string().contains("another cluster"), "{planned}");
+    assert!(planned["blocked"].to_string().contains("another cluster"), "{planned}");
     // Somebody takes it for the source's.
     let _ = shop.site.json(0, &["accept", &of_other[2]]);
     let all: Vec<String> = ids.into_iter().chain(of_other).collect();

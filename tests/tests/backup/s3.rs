@@ -204,7 +204,7 @@ fn what_a_stranger_put_and_somebody_removed_is_no_loss() {
     let pin = "below/s/shop/k/000001.json";
     delete(&minio, pin);
     assert_eq!(codes(&shop.site.json(3, &["catalog", "check"])), ["object_deleted"]);
-    crate::prune::frozen(&shop, "somebody meddled with s/shop/k/000001.json");
+    crate::prune::blocked(&shop, "somebody meddled with s/shop/k/000001.json");
     purge(&minio, pin);
     let check = shop.site.json(4, &["catalog", "check"]);
     assert!(check["lost"].to_string().contains("k/000001.json"), "{check}");

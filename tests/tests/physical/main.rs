@@ -3,7 +3,6 @@
 
 mod base;
 mod between;
-mod boxed;
 mod bucket;
 mod clocks;
 mod common;
@@ -35,6 +34,7 @@ mod recover_late;
 mod recover_resume;
 mod refused;
 mod rights;
+mod sandbox;
 mod signing;
 mod signs;
 mod strangers;

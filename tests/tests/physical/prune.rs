@@ -101,7 +101,7 @@ fn wal_goes_up_to_the_oldest_base_backup_that_stays() {
 fn wal_that_is_found_to_be_gone_freezes_this_very_run() {
     let shop = shop();
     let planned = plan(&shop);
-    assert_eq!(planned["frozen"], serde_json::json!([]), "{planned}");
+    assert_eq!(planned["blocked"], serde_json::json!([]), "{planned}");
     // One that stays, of which the catalog knows.
     let pieces = shop.pieces();
     let (piece, aside) = (&pieces[pieces.len() - 2], shop.site.path("aside"));
@@ -109,7 +109,7 @@ fn wal_that_is_found_to_be_gone_freezes_this_very_run() {
     let back = || fs::rename(&aside, piece).unwrap();
     away();
     let frozen = plan(&shop);
-    assert!(frozen["frozen"].to_string().contains("LOST: the WAL of timeline 1"), "{frozen}");
+    assert!(frozen["blocked"].to_string().contains("LOST: the WAL of timeline 1"), "{frozen}");
     back();
     assert_eq!(plan(&shop), planned, "it is there again");
     away();

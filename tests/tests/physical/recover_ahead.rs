@@ -12,8 +12,8 @@ use drctl_tests::cluster::{Cluster as _, give_away, list, place, ticks};
 use drctl_tests::servers::postgres::Postgres;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::boxed::contents;
 use crate::log::{Archiving, several};
+use crate::sandbox::contents;
 
 const NAME: &str = "000000010000000000000003";
 const NEXT: &str = "000000010000000000000004";

@@ -111,8 +111,8 @@ fn a_recovered_cluster_does_nothing_to_its_source() {
     shop.tick(1..11);
     shop.archived();
     let time = shop.committed(8);
-    // From within a box the source's places could not be reached anyway.
-    for more in [&["--without-box"][..], &[]] {
+    // From within a sandbox the source's places could not be reached anyway.
+    for more in [&["--without-sandbox"][..], &[]] {
         let (ran, _folder, path) =
             shop.recover(&[&["--to-time", &time, "--promote"], more].concat());
         let told = ran.ended(0).json()["unfit_settings"].to_string();
@@ -270,7 +270,7 @@ fn a_recovery_is_planned_by_verbs_that_need_no_command_line() {
         confirmed: confirmed.map(str::to_owned),
         accept_loss: false,
         despite_missing: false,
-        without_box: false,
+        without_sandbox: false,
         preload: Vec::new(),
         resume: false,
     };

@@ -30,7 +30,7 @@ fn a_cluster_that_is_restored_without_wal_is_told_what_it_cannot_start_with_here
     unfit::are_its_own(&shop, &path, &auto);
 }
 
-/// At whatever moment drctl dies, with a box or without one.
+/// At whatever moment drctl dies, with a sandbox or without one.
 #[test]
 fn a_recovery_that_was_killed_gives_the_cluster_its_own_configuration_back() {
     let shop = Archiving::start(true);
@@ -40,7 +40,7 @@ fn a_recovery_that_was_killed_gives_the_cluster_its_own_configuration_back() {
     let last = shop.committed(20);
     for (step, more) in [
         ("recovery-replaying", &[][..]),
-        ("recovery-proven", &["--without-box"]),
+        ("recovery-proven", &["--without-sandbox"]),
         ("recovery-promoting", &[]),
     ] {
         let (_folder, path) = own_place();

@@ -1,13 +1,13 @@
 //! What all engines have in common: the seams by which backups leave them and come back, the errors
-//! that any of them can have, and how programs are run, in a box where they must be.
+//! that any of them can have, and how programs are run, in a sandbox where they must be.
 
 mod below;
-pub mod boxed;
 mod error;
 mod handed;
 pub(crate) mod helper;
 mod opened;
 pub(crate) mod process;
+pub mod sandbox;
 mod secret;
 mod source;
 mod target;

@@ -82,10 +82,10 @@ pub struct RestoreArgs {
     /// Continue although this host lacks locales, libraries or extensions that the cluster needs.
     #[arg(long, requires = "point")]
     pub despite_missing: bool,
-    /// Run the restored server without a box (sandbox): it can then read the keys, the network and
+    /// Run the restored server without a sandbox: it can then read the keys, the network and
     /// all files of this account. Not for drills.
     #[arg(long, requires = "point", conflicts_with = "drill")]
-    pub without_box: bool,
+    pub without_sandbox: bool,
     /// Load this library from the server's own directory: the replay needs it for an extension with
     /// its own WAL resource manager. May be repeated.
     #[arg(long, value_name = "LIBRARY", requires = "point", value_parser = library)]

@@ -16,14 +16,14 @@ pub(super) fn wrong(diagnostics: &[Diagnostic]) -> String {
 }
 
 impl AgentError {
-    /// What to do where there is no box for a server.
-    fn hint_of_box(&self) -> Option<String> {
+    /// What to do where there is no sandbox for a server.
+    fn hint_of_sandbox(&self) -> Option<String> {
         Some(match self {
-            Self::NoBox(_, hint) => {
-                format!("{hint}; to recover without a box, if you trust the data: --without-box")
+            Self::NoSandbox(_, hint) => {
+                format!("{hint}; to recover without a sandbox, if you trust the data: --without-sandbox")
             }
-            Self::Place(_) => "only a server in a box may replay that: recover it to a point with \
-                                  `drctl restore … --to-end`, or `--to-lsn`, without --without-box"
+            Self::Place(_) => "only a server in a sandbox may replay that: recover it to a point with \
+                                  `drctl restore … --to-end`, or `--to-lsn`, without --without-sandbox"
                 .to_owned(),
             _ => return None,
         })
@@ -203,7 +203,7 @@ impl AgentError {
                 "run the command again; an incomplete backup does not count, and of a restore only \
                  what is named above as proven"
             }
-            Self::Place(_) | Self::NoBox(..) => return self.hint_of_box(),
+            Self::Place(_) | Self::NoSandbox(..) => return self.hint_of_sandbox(),
             Self::Runs { .. }
             | Self::Hook(..)
             | Self::NotLogged(_)

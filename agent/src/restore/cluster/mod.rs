@@ -23,10 +23,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use drctl_engines::boxed::Boxes;
 use drctl_engines::pg::physical::{
     Layout, PickedTable, Recovering, Recovery, Surroundings, Undecided, UnfitSetting, prepare,
 };
+use drctl_engines::sandbox::Sandbox;
 use drctl_model::{Lsn, TableRows};
 use drctl_policies::recovery::RecoveryPlan;
 use drctl_store::Identities;
@@ -152,8 +152,8 @@ pub struct RecoverRequest<'a> {
     pub bin_dir: PathBuf,
     /// What becomes of it then.
     pub choice: Choice,
-    /// How a box is made for its server; nothing where it is to do without.
-    pub boxes: Option<Boxes>,
+    /// How a sandbox is made for its server; nothing where it is to do without.
+    pub sandbox: Option<Sandbox>,
     /// Libraries that its server loads.
     pub preload: Vec<String>,
 }
@@ -195,7 +195,7 @@ pub async fn recover(
         serving.listen(private).map(|socket| take_command(&socket, program))
     };
     let mut around = Surroundings {
-        boxes: request.boxes.as_ref(),
+        sandbox: request.sandbox.as_ref(),
         hidden: hidden(request),
         outlives: request.choice == Choice::Open,
         preload: request.preload.clone(),
@@ -247,8 +247,8 @@ async fn replayed(
                 continue;
             }
             Ok(Some(done)) => Ok(done),
-            Err(error) if serving.spaces().wants_another_box() && !is_interrupted(&error) => {
-                tracing::info!("the server is restarted in another box: {error:#}");
+            Err(error) if serving.spaces().wants_another_sandbox() && !is_interrupted(&error) => {
+                tracing::info!("the server is restarted in another sandbox: {error:#}");
                 server.stop(STOP_PATIENCE).await?;
                 continue;
             }

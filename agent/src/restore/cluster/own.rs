@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::pg::physical::{
-    Layout, Look, Orphan, Progress, Recovering, end_orphan, orphan, out_of_the_box,
+    Layout, Look, Orphan, Progress, Recovering, end_orphan, orphan, out_of_the_sandbox,
 };
 use drctl_policies::recovery::Target;
 
@@ -45,14 +45,14 @@ pub async fn end_own(state: &RecoveryState) -> Result<()> {
     }
     if state.step() > Step::Extracting && state.step() < Step::Promoting && is_own(&data) {
         if server.is_none() {
-            out_of_the_box(&layout)?;
+            out_of_the_sandbox(&layout)?;
         }
         return Err(somebody_elses(&data, server.as_ref()));
     }
     if server.is_some() {
         end_orphan(&layout, STOP_PATIENCE).await?;
     }
-    out_of_the_box(&layout).map_err(Into::into)
+    out_of_the_sandbox(&layout).map_err(Into::into)
 }
 
 /// Whether a cluster follows no WAL any more. One that was just extracted has the label of its
@@ -66,8 +66,8 @@ fn somebody_elses(data: &Path, server: Option<&Orphan>) -> anyhow::Error {
     let stop = server.map(|server| {
         let id = server.id();
         format!(
-            ". It runs in its box: `kill -INT {id}` stops it; then repeat this command, which \
-                 takes it out of the box"
+            ". It runs in its sandbox: `kill -INT {id}` stops it; then repeat this command, which \
+                 takes it out of the sandbox"
         )
     });
     let text = format!(

@@ -1,5 +1,5 @@
 //! The WAL that a recovering server asks for, out of a socket of this recovery alone: the server
-//! and all that runs beside it in its box have no key, no configuration and no bucket. What asks is
+//! and all that runs beside it in its sandbox have no key, no configuration and no bucket. What asks is
 //! the same account, by the kernel's word, each time; it may ask for names of this WAL and for
 //! nothing else, and what it is given was looked at before.
 
@@ -174,8 +174,8 @@ impl<'a> Serving<'a> {
             Some(_) => Fetched::Delivered,
             None => self.fetch(name, &file.0, &own).await?,
         };
-        // Without a box nothing but what is read here keeps a server from the source's places.
-        let quiet = taken.is_some_and(|taken| taken.quiet) && self.request.boxes.is_some();
+        // Without a sandbox nothing but what is read here keeps a server from the source's places.
+        let quiet = taken.is_some_and(|taken| taken.quiet) && self.request.sandbox.is_some();
         if let Ok((_, start)) = self.size.parse_file_name(name)
             && !(quiet && self.spaces.is_between(start))
         {

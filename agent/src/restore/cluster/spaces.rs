@@ -22,7 +22,7 @@ pub(super) struct Spaces<'a> {
     request: &'a RecoverRequest<'a>,
     size: WalSegmentSize,
     walks: Arc<Mutex<Vec<WalWalker>>>,
-    /// Tablespaces at places where something else is seen in the box, and whether a server is still
+    /// Tablespaces at places where something else is seen in the sandbox, and whether a server is still
     /// to be started with them.
     covered: Mutex<(Vec<(u32, PathBuf)>, bool)>,
 }
@@ -54,7 +54,7 @@ impl<'a> Spaces<'a> {
             if path.as_os_str().is_empty() {
                 continue;
             }
-            if self.request.boxes.is_some() {
+            if self.request.sandbox.is_some() {
                 if is_covered(&path, &self.request.bin_dir, &hidden(self.request)) {
                     match replayed {
                         true => self.cover(oid, path.clone())?,
@@ -75,31 +75,31 @@ impl<'a> Spaces<'a> {
         let (led, anew) = &mut *covered;
         if led.iter().any(|(_, other)| *other == place) {
             // Made once more, under another number, or asked for again.
-            return if *anew { Err(in_another_box(&place)) } else { Ok(()) };
+            return if *anew { Err(in_another_sandbox(&place)) } else { Ok(()) };
         }
-        let error = in_another_box(&place);
+        let error = in_another_sandbox(&place);
         led.push((oid, place));
         *anew = true;
         Err(error)
     }
 
-    /// Places that lead elsewhere in the box of the next server.
+    /// Places that lead elsewhere in the sandbox of the next server.
     pub(super) fn led(&self) -> Vec<(u32, PathBuf)> {
         let mut covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
         covered.1 = false;
         covered.0.clone()
     }
 
-    /// Whether the WAL has asked for another box than there is.
-    pub(super) fn wants_another_box(&self) -> bool {
+    /// Whether the WAL has asked for another sandbox than there is.
+    pub(super) fn wants_another_sandbox(&self) -> bool {
         self.covered.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 }
 
-fn in_another_box(place: &Path) -> anyhow::Error {
+fn in_another_sandbox(place: &Path) -> anyhow::Error {
     let place = shown(&place.to_string_lossy(), 200);
     anyhow::anyhow!(
-        "the WAL creates a tablespace at {place}: the server is restarted in another box"
+        "the WAL creates a tablespace at {place}: the server is restarted in another sandbox"
     )
 }
 

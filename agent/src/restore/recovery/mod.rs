@@ -80,8 +80,8 @@ pub struct RecoveryRequest {
     pub accept_loss: bool,
     /// Whether it is done although this host lacks what the cluster needs.
     pub despite_missing: bool,
-    /// Whether the server runs without a box.
-    pub without_box: bool,
+    /// Whether the server runs without a sandbox.
+    pub without_sandbox: bool,
     /// Libraries that the server loads for its replay.
     pub preload: Vec<String>,
     /// Whether it goes on with one that broke off.

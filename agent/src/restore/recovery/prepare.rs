@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use drctl_engines::boxed::{Boxes, look_for_box};
 use drctl_engines::pg::physical::{HostReport, check_host, may_load, may_run, room_for_sockets};
 use drctl_engines::pg::server_program;
+use drctl_engines::sandbox::{Sandbox, look_for_sandbox};
 use drctl_model::{ClusterNeeds, External, Outside, shown, total};
 use drctl_store::{Identities, open_facts};
 
@@ -29,8 +29,8 @@ const LOG_ROOM: u64 = 2 << 30;
 pub struct Outlook {
     /// What this host has of what the cluster needs.
     pub host: HostReport,
-    /// Whether the server gets no box, as was wished.
-    pub without_box: bool,
+    /// Whether the server gets no sandbox, as was wished.
+    pub without_sandbox: bool,
     /// Bytes that the directory needs at least.
     pub room: Option<u64>,
     /// Seconds to fetch and extract the base, judging by one segment.
@@ -45,7 +45,7 @@ pub struct Prepared {
     pub(super) bin_dir: PathBuf,
     pub(super) user: String,
     pub(super) identity: Option<(PathBuf, Identities)>,
-    pub(super) boxes: Option<Boxes>,
+    pub(super) sandbox: Option<Sandbox>,
     /// What lay outside of what the base copied, as far as that is known.
     pub(super) outside: Option<Outside>,
     /// What can be told of it.
@@ -85,11 +85,11 @@ impl Prepared {
 }
 
 /// Looks at everything that is needed to recover: the directory and its room, the base and what opens
-/// it, the server's programs, the host, the box; with `reckon` also how long the base will take, for
+/// it, the server's programs, the host, the sandbox; with `reckon` also how long the base will take, for
 /// which one segment is fetched and opened.
 ///
 /// # Errors
-/// [`AgentError::Target`] for the directory; [`AgentError::NoIdentity`]; [`AgentError::NoBox`];
+/// [`AgentError::Target`] for the directory; [`AgentError::NoIdentity`]; [`AgentError::NoSandbox`];
 /// [`AgentError::NoPlan`] for a number that is no transaction's own; as
 /// [`plan_base`](crate::restore::plan).
 pub async fn prepare(planned: &Planned<'_>, reckon: bool) -> Result<Prepared> {
@@ -109,27 +109,27 @@ pub async fn prepare(planned: &Planned<'_>, reckon: bool) -> Result<Prepared> {
     let program = server_program(server.bin_dir.as_deref(), &version).await?;
     let bin_dir = program.parent().context("find the server's programs")?.to_owned();
     may_load(&bin_dir)?;
-    let boxes = boxes(request.without_box).await?;
+    let sandbox = sandbox(request.without_sandbox).await?;
     let begun = if request.resume { kept(directory)? } else { None };
     let external = backup.manifest.kind.external().cloned();
     let mut prepared = match external {
         Some(external) => Box::pin(archived(planned, &backup, (&external, begun), bin_dir)).await?,
         None => Box::pin(stored(planned, backup, begun, (bin_dir, reckon))).await?,
     };
-    let lacks = boxes.as_ref().and_then(|boxes| boxes.lacks.as_ref());
-    let lacks = lacks.map(|lacks| format!("the restored server's box: {lacks}"));
+    let lacks = sandbox.as_ref().and_then(|sandbox| sandbox.lacks.as_ref());
+    let lacks = lacks.map(|lacks| format!("the restored server's sandbox: {lacks}"));
     prepared.outlook.host.notes.extend(lacks);
-    prepared.outlook.without_box = request.without_box;
+    prepared.outlook.without_sandbox = request.without_sandbox;
     prepared.outlook.replay = last_rate(&setup.config.paths.state_dir);
-    Ok(Prepared { boxes, user: server.user, ..prepared })
+    Ok(Prepared { sandbox, user: server.user, ..prepared })
 }
 
-/// How a box is made for the server, unless it is to do without.
-async fn boxes(without: bool) -> Result<Option<Boxes>> {
+/// How a sandbox is made for the server, unless it is to do without.
+async fn sandbox(without: bool) -> Result<Option<Sandbox>> {
     if without {
         return Ok(None);
     }
-    Ok(Some(look_for_box().await.map_err(|no| AgentError::NoBox(no.missing, no.hint))?))
+    Ok(Some(look_for_sandbox().await.map_err(|no| AgentError::NoSandbox(no.missing, no.hint))?))
 }
 
 /// Databases that tables are to be taken out of, and that the base backup does not have: only the WAL
@@ -177,7 +177,7 @@ async fn archived(
     let room = Some(room(planned, bytes)?);
     let base = Base::Archived(external.label.clone());
     let outlook = Outlook { host, room, ..Outlook::default() };
-    Ok(Prepared { base, bin_dir, user: String::new(), identity, boxes: None, outside, outlook })
+    Ok(Prepared { base, bin_dir, user: String::new(), identity, sandbox: None, outside, outlook })
 }
 
 /// Of a base that lies in the bucket.
@@ -220,7 +220,7 @@ async fn stored(
     let outlook = Outlook { host, room, fetch: base.estimate, ..Outlook::default() };
     let (base, identity) = (Base::Stored(Box::new((restore, base))), Some((file, identities)));
     let outside = facts.outside;
-    Ok(Prepared { base, bin_dir, user: String::new(), identity, boxes: None, outside, outlook })
+    Ok(Prepared { base, bin_dir, user: String::new(), identity, sandbox: None, outside, outlook })
 }
 
 /// Room for what is not there yet, and for the log while it is replayed.

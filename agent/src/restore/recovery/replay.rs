@@ -24,7 +24,7 @@ pub async fn replay(
     meter: &Meter,
     stop: &Stop,
 ) -> Result<Recovered> {
-    let Prepared { base, bin_dir, user, identity, boxes, outside, .. } = prepared;
+    let Prepared { base, bin_dir, user, identity, sandbox, outside, .. } = prepared;
     let Planned { setup, repository, known, request, plan, .. } = planned;
     let recovery = RecoverRequest {
         setup,
@@ -37,7 +37,7 @@ pub async fn replay(
         user,
         bin_dir,
         choice: request.then.clone(),
-        boxes,
+        sandbox,
         preload: request.preload.clone(),
     };
     // Whoever is to start the server afterwards has them from the beginning.

@@ -143,7 +143,7 @@ proptest! {
             ..candidate(n, at(hours * 3600))
         }).collect();
         let holdings =
-            Holdings { candidates: &all, clusters: &[], frozen: None, now: at(24 * 901 * 3600) };
+            Holdings { candidates: &all, clusters: &[], blocked: None, now: at(24 * 901 * 3600) };
         let found = decide(&policy, &zone, &holdings);
         if !made.iter().any(|of| of.1) {
             prop_assert!(found.iter().all(Verdict::stays));
@@ -181,7 +181,7 @@ proptest! {
         let cluster = world.archive();
         let clusters = [&cluster];
         let holdings =
-            Holdings { candidates: &candidates, clusters: &clusters, frozen: None, now: at(9000) };
+            Holdings { candidates: &candidates, clusters: &clusters, blocked: None, now: at(9000) };
         let verdicts = decide(&policy, &TimeZone::UTC, &holdings);
         let left = pruned(&world, &verdicts).archive();
         let newest = candidates.iter().filter(|of| of.counts).map(|of| of.taken).max();

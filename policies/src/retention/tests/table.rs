@@ -67,7 +67,7 @@ fn periods_are_those_of_the_policys_zone_and_a_doubled_hour_is_two() {
     // 23:30 UTC is the next day in Berlin.
     let taken = ["2027-01-04T23:30:00Z", "2027-01-04T12:00:00Z", "2027-01-03T23:30:00Z"];
     let candidates = all(&taken);
-    let holdings = Holdings { candidates: &candidates, clusters: &[], frozen: None, now: now() };
+    let holdings = Holdings { candidates: &candidates, clusters: &[], blocked: None, now: now() };
     let berlin = TimeZone::get("Europe/Berlin").unwrap();
     let policy = RetentionPolicy { daily: 9, ..OFF };
     let stay = |zone: &TimeZone| {
@@ -77,7 +77,7 @@ fn periods_are_those_of_the_policys_zone_and_a_doubled_hour_is_two() {
     assert_eq!(stay(&TimeZone::UTC), [true, false, true]);
     assert_eq!(stay(&berlin), [true, true, false]);
     let autumn = all(&["2026-10-25T01:10:00Z", "2026-10-25T00:10:00Z", "2026-10-24T23:10:00Z"]);
-    let holdings = Holdings { candidates: &autumn, clusters: &[], frozen: None, now: now() };
+    let holdings = Holdings { candidates: &autumn, clusters: &[], blocked: None, now: now() };
     let verdicts = decide(&RetentionPolicy { hourly: 2, ..OFF }, &berlin, &holdings);
     let which: Vec<String> =
         verdicts.iter().flat_map(|of| &of.reasons).map(ToString::to_string).collect();
@@ -146,10 +146,10 @@ fn the_newest_proven_ones_stay_and_so_does_what_somebody_needs() {
     }
     assert_eq!(staying(&OFF, &candidates), [0, 1, 2, 3, 4, 5, 6]);
     let holdings =
-        Holdings { candidates: &candidates, clusters: &[], frozen: Some("too small"), now: now() };
+        Holdings { candidates: &candidates, clusters: &[], blocked: Some("too small"), now: now() };
     let verdicts = decide(&OFF, &TimeZone::UTC, &holdings);
     assert!(verdicts.iter().all(Verdict::stays));
-    assert_eq!(verdicts[7].reasons, [Reason::Frozen("too small".into())]);
+    assert_eq!(verdicts[7].reasons, [Reason::Blocked("too small".into())]);
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn leading_to(
     let within = Duration::from_secs(u64::try_from(10_000 - begin).unwrap());
     let policy = RetentionPolicy { within: Some(within), ..OFF };
     let holdings =
-        Holdings { candidates: &candidates, clusters: &clusters, frozen: None, now: at(10_000) };
+        Holdings { candidates: &candidates, clusters: &clusters, blocked: None, now: at(10_000) };
     let verdicts = decide(&policy, &TimeZone::UTC, &holdings);
     let stays: BTreeSet<BackupId> =
         verdicts.into_iter().filter(Verdict::stays).map(|of| of.backup).collect();

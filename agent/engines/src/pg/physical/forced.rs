@@ -87,7 +87,7 @@ const FORCED: &[(Majors, &str, &str)] = &[
     (14..=u32::MAX, "remove_temp_files_after_crash", "on"),
     (ALL, "restart_after_crash", "on"),
     (ALL, "data_sync_retry", "off"),
-    // It is known on every kernel, in a box too.
+    // It is known on every kernel, in a sandbox too.
     (18..=u32::MAX, "io_method", "worker"),
     (ALL, "huge_pages", "try"),
     // What developers have to delay, to trap or to trace it.

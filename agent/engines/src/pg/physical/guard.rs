@@ -1,6 +1,6 @@
 //! The cluster's own configuration while a server of ours runs on it: out of the way, and put back.
 //! What the source's host could take may keep this host's server from starting, and a second server on
-//! these files would not see the one in its box.
+//! these files would not see the one in its sandbox.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
@@ -18,7 +18,7 @@ pub(super) const CONFIGURATION: &str = "postgresql.conf";
 /// What any server reads, whatever configuration it is given: settings of `ALTER SYSTEM`.
 pub(super) const INSTANCE: &str = "postgresql.auto.conf";
 
-/// What stands in the place of the first. A server that was started beside the box would not see the one
+/// What stands in the place of the first. A server that was started beside the sandbox would not see the one
 /// in it: neither its number nor its shared memory are of this host.
 const GUARD: &str = "# drctl recovers this cluster: only drctl may start a server on it now.\n\
                      # Go on with the same `drctl restore` and --resume: that stops it, and puts the\n\
@@ -28,7 +28,7 @@ const GUARD: &str = "# drctl recovers this cluster: only drctl may start a serve
 /// How what stands in the place of the second begins. `ALTER SYSTEM` leaves no comment.
 const MARK: &str = "# drctl recovers this cluster: its own settings are put back afterwards.\n";
 
-/// Where a file is meanwhile: beside the data, where no server in a box reaches it.
+/// Where a file is meanwhile: beside the data, where no server in a sandbox reaches it.
 fn aside(layout: &Layout, name: &str) -> PathBuf {
     layout.data().with_file_name(format!("{name}.source"))
 }

@@ -1,5 +1,5 @@
 //! What a cluster's directories must not hold when somebody is to work in them: links and other
-//! things that a base backup never brings. What ran on the data in a box can have made some.
+//! things that a base backup never brings. What ran on the data in a sandbox can have made some.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;

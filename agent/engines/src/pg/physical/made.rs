@@ -1,5 +1,5 @@
 //! Tablespaces that WAL on the disk makes. A server that is started by hand replays it without a
-//! box, and makes them where the source has them.
+//! sandbox, and makes them where the source has them.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

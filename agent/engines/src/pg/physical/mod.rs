@@ -53,7 +53,7 @@ pub use listing::MAX_LISTING_BYTES;
 pub use made::{made_by_own_log, requirements_of};
 pub use memory::is_beyond_this_host;
 pub use needs::cluster_needs;
-pub use orphan::{Orphan, end_orphan, orphan, out_of_the_box};
+pub use orphan::{Orphan, end_orphan, orphan, out_of_the_sandbox};
 pub use pick::{PickedTable, pick_table};
 pub use places::{is_unusable_place, lead};
 pub use prepare::{Recovery, StopAt, prepare};

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::Layout;
 use super::guard::unguard;
 use super::links::no_links;
-use super::places::{settle, unbox};
+use super::places::{leave_sandbox, settle};
 use super::private::{forget, sweep_one};
 use super::surroundings::read_plain;
 use crate::common::EngineError;
@@ -76,8 +76,8 @@ pub(super) fn note_own(layout: &Layout, private: &Path) -> Result<(), EngineErro
     written.map_err(EngineError::io(format!("write {}", path.display())))
 }
 
-/// The server that was started on this private directory, while it runs: in a box or not. The number
-/// that it knows itself by is that of its box.
+/// The server that was started on this private directory, while it runs: in a sandbox or not. The number
+/// that it knows itself by is that of its sandbox.
 pub(super) fn server_of(private: &Path) -> Option<Pid> {
     if private.as_os_str().is_empty() {
         return None;
@@ -86,7 +86,7 @@ pub(super) fn server_of(private: &Path) -> Option<Pid> {
     let is_it = |pid: &i32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let mut words = line.split(|byte| *byte == 0);
-        // The box that it runs in has the same words in its own line.
+        // The sandbox that it runs in has the same words in its own line.
         words.next().is_some_and(|program| program.ends_with(b"/postgres"))
             && words.any(|word| word == wanted.as_bytes())
     };
@@ -154,20 +154,20 @@ pub async fn end_orphan(layout: &Layout, patience: Duration) -> Result<bool, Eng
     }
     // Its socket is gone; what stays are the files with the rules of access.
     forget(&socket);
-    out_of_the_box(layout)?;
+    out_of_the_sandbox(layout)?;
     Ok(true)
 }
 
-/// Takes a cluster on which no server runs out of its box, if it is in one: its tablespaces are where
-/// its links say. Boxed or not, its configuration is its own then. There are no other links in it.
+/// Takes a cluster on which no server runs out of its sandbox, if it is in one: its tablespaces are where
+/// its links say. In a sandbox or not, its configuration is its own then. There are no other links in it.
 ///
 /// # Errors
 /// [`EngineError::Config`] for tablespaces that lead elsewhere, and for links that no base backup
 /// brings; [`EngineError::Io`].
-pub fn out_of_the_box(layout: &Layout) -> Result<(), EngineError> {
-    if layout.box_root().exists() {
+pub fn out_of_the_sandbox(layout: &Layout) -> Result<(), EngineError> {
+    if layout.sandbox_root().exists() {
         settle(layout)?;
-        unbox(layout);
+        leave_sandbox(layout);
     }
     unguard(layout)?;
     no_links(layout)

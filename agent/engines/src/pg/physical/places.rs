@@ -1,8 +1,8 @@
 //! Tablespaces that the WAL makes. Their places are the source's own: absolute paths, which on the
-//! same host are those of the living server. In the box of a recovering server such a path leads
-//! into the restore's directory; before the cluster leaves the box its links say so themselves.
+//! same host are those of the living server. In the sandbox of a recovering server such a path leads
+//! into the restore's directory; before the cluster leaves the sandbox its links say so themselves.
 //!
-//! What runs in the box may have written whatever it likes below the box's root and below the data:
+//! What runs in the sandbox may have written whatever it likes below the sandbox's root and below the data:
 //! no link is followed there.
 
 use std::ffi::OsStr;
@@ -20,12 +20,12 @@ use rustix::io::Errno;
 
 use super::Layout;
 use crate::common::EngineError;
-use crate::common::boxed::as_in_box;
 use crate::common::process::blocking;
+use crate::common::sandbox::as_in_sandbox;
 
-/// What is said of a place of a tablespace that cannot be had in the box: another directory for the
+/// What is said of a place of a tablespace that cannot be had in the sandbox: another directory for the
 /// restore may help, and the same once more does not.
-const UNUSABLE: &str = "which cannot be created in the box";
+const UNUSABLE: &str = "which cannot be created in the sandbox";
 
 const BELOW: &str = "this restore lies below it: restore into another directory";
 
@@ -39,38 +39,40 @@ pub fn is_unusable_place(words: &str) -> bool {
 const LINKS: &str = "pg_tblspc";
 
 impl Layout {
-    /// What is `/` for the server that recovers, where it runs in a box.
+    /// What is `/` for the server that recovers, where it runs in a sandbox.
     #[must_use]
-    pub fn box_root(&self) -> PathBuf {
-        self.data().with_file_name("box")
+    pub fn sandbox_root(&self) -> PathBuf {
+        self.data().with_file_name("sandbox")
     }
 }
 
-/// Makes the place at which a tablespace will be made, as the server in the box sees it: it leads
+/// Makes the place at which a tablespace will be made, as the server in the sandbox sees it: it leads
 /// to a directory of the restore. The same place again leads to where it led before.
 ///
 /// # Errors
-/// [`EngineError::Config`] for a place that cannot be had in the box; [`EngineError::Io`].
+/// [`EngineError::Config`] for a place that cannot be had in the sandbox; [`EngineError::Io`].
 pub fn lead(layout: &Layout, oid: u32, place: &Path) -> Result<(), EngineError> {
     let odd = |why: &str| EngineError::Config(unusable(place, why));
-    let within = [layout.data(), layout.tablespaces(), layout.box_root(), "/proc".into()];
+    let within = [layout.data(), layout.tablespaces(), layout.sandbox_root(), "/proc".into()];
     if within.iter().any(|within| place.starts_with(within)) {
-        return Err(odd("it is in a directory of the box itself: restore into another directory"));
+        return Err(odd(
+            "it is in a directory of the sandbox itself: restore into another directory",
+        ));
     }
-    let place_in_box = as_in_box(place);
-    // A place that the next box covers with a link has no directory of ours in its way yet.
-    let below = |ours: &PathBuf| ours.starts_with(place) || ours.starts_with(&place_in_box);
+    let place_in_sandbox = as_in_sandbox(place);
+    // A place that the next sandbox covers with a link has no directory of ours in its way yet.
+    let below = |ours: &PathBuf| ours.starts_with(place) || ours.starts_with(&place_in_sandbox);
     if [layout.data(), layout.tablespaces()].iter().any(below) {
         return Err(odd(BELOW));
     }
-    let names = names(&place_in_box).ok_or_else(|| odd("it is no plain absolute path"))?;
+    let names = names(&place_in_sandbox).ok_or_else(|| odd("it is no plain absolute path"))?;
     let Some((last, parents)) = names.split_last() else { return Err(odd("it is the root")) };
     let failed = |errno: Errno| match errno {
         Errno::EXIST => odd(BELOW),
-        errno => odd(&format!("the box cannot create it ({errno})")),
+        errno => odd(&format!("the sandbox cannot create it ({errno})")),
     };
     let target = layout.tablespace(oid);
-    let mut at = open(CWD, layout.box_root().as_os_str()).map_err(failed)?;
+    let mut at = open(CWD, layout.sandbox_root().as_os_str()).map_err(failed)?;
     for name in parents {
         at = match open(&at, name) {
             Ok(at) => at,
@@ -127,10 +129,10 @@ pub(super) fn settle(layout: &Layout) -> Result<(), EngineError> {
             continue;
         }
         let leads = || {
-            let place = as_in_box(&says);
+            let place = as_in_sandbox(&says);
             let names = names(&place)?;
             let (last, parents) = names.split_last()?;
-            let mut at = open(CWD, layout.box_root().as_os_str()).ok()?;
+            let mut at = open(CWD, layout.sandbox_root().as_os_str()).ok()?;
             for name in parents {
                 at = match open(&at, name) {
                     Ok(at) => at,
@@ -157,10 +159,10 @@ pub(super) fn settle(layout: &Layout) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Removes the root of a box that nothing runs in any more.
-pub(super) fn unbox(layout: &Layout) {
+/// Removes the root of a sandbox that nothing runs in any more.
+pub(super) fn leave_sandbox(layout: &Layout) {
     // Nothing of it is needed: the places that it led to are the restore's own.
-    let _ = blocking(|| fs::remove_dir_all(layout.box_root()));
+    let _ = blocking(|| fs::remove_dir_all(layout.sandbox_root()));
 }
 
 /// A directory, and no link to one.
@@ -205,7 +207,7 @@ mod tests {
     fn layout() -> (tempfile::TempDir, Layout) {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path());
-        for place in [layout.data().join(LINKS), layout.box_root(), layout.tablespaces()] {
+        for place in [layout.data().join(LINKS), layout.sandbox_root(), layout.tablespaces()] {
             fs::create_dir_all(place).unwrap();
         }
         (folder, layout)
@@ -237,17 +239,17 @@ mod tests {
     #[test]
     fn a_restore_below_the_place_of_a_tablespace_is_told_to_go_elsewhere() {
         let (_folder, layout) = layout();
-        fs::create_dir_all(layout.box_root().join("srv/restored/data")).unwrap();
+        fs::create_dir_all(layout.sandbox_root().join("srv/restored/data")).unwrap();
         let error = lead(&layout, 5, Path::new("/srv")).unwrap_err().to_string();
         assert!(is_unusable_place(&error) && error.contains("into another directory"), "{error}");
     }
 
     #[test]
-    fn what_ran_in_the_box_leads_nobody_astray() {
+    fn what_ran_in_the_sandbox_leads_nobody_astray() {
         let (folder, layout) = layout();
         let outside = folder.path().join("outside");
         fs::create_dir(&outside).unwrap();
-        symlink(&outside, layout.box_root().join("srv")).unwrap();
+        symlink(&outside, layout.sandbox_root().join("srv")).unwrap();
         for place in ["/srv/pg", "/srv", "relative", "/a/../b", "/"] {
             let error = lead(&layout, 5, Path::new(place)).unwrap_err().to_string();
             assert!(error.contains("creates a tablespace at"), "{place}: {error}");

@@ -47,7 +47,7 @@ impl Private {
         for (name, text) in [
             ("pg_hba.conf", RULES),
             ("pg_ident.conf", map(&account, roles).as_str()),
-            // In a box there is nobody else.
+            // In a sandbox there is nobody else.
             ("passwd", format!("{account}:x:{uid}:{gid}::/:/bin/false\n").as_str()),
             ("group", format!("{account}:x:{gid}:\n").as_str()),
             (CONFIGURATION, configuration),

@@ -15,7 +15,7 @@ use super::forced::{forced, session_options, sizes};
 use super::guard::{CONFIGURATION, INSTANCE, guard, unguard};
 use super::memory::{Smaller, available, smaller};
 use super::names::superusers;
-use super::orphan::{SOCKETS, note_own, out_of_the_box, server_of, sockets};
+use super::orphan::{SOCKETS, note_own, out_of_the_sandbox, server_of, sockets};
 use super::places::settle;
 use super::private::Private;
 use super::settings::source_settings;
@@ -87,7 +87,7 @@ impl Recovering {
         around: &Surroundings<'_>,
     ) -> Result<Self, EngineError> {
         may_run()?;
-        out_of_the_box(layout)?;
+        out_of_the_sandbox(layout)?;
         let data = layout.data();
         let read = |name: &str| read_plain(&data.join(name)).unwrap_or_default();
         let major = major_of(&read("PG_VERSION")).unwrap_or_default();
@@ -191,7 +191,7 @@ impl Recovering {
     }
 
     /// Shuts it down cleanly, however long its last checkpoint takes up to `patience`; what is there
-    /// then is a cluster that leaves its box.
+    /// then is a cluster that leaves its sandbox.
     ///
     /// # Errors
     /// [`EngineError::Io`]; [`EngineError::Config`] for tablespaces that lead elsewhere.
@@ -202,14 +202,14 @@ impl Recovering {
         while !self.signal(Signal::INT) {
             if let Ok(ended) = tokio::time::timeout(LOOK_EVERY, self.child.wait()).await {
                 ended.map_err(failed)?;
-                return out_of_the_box(&self.layout);
+                return out_of_the_sandbox(&self.layout);
             }
         }
         match tokio::time::timeout_at(deadline, self.child.wait()).await {
             Ok(ended) => ended.map(drop).map_err(failed)?,
             Err(_) => return Err(failed(std::io::Error::from(ErrorKind::TimedOut))),
         }
-        out_of_the_box(&self.layout)
+        out_of_the_sandbox(&self.layout)
     }
 }
 

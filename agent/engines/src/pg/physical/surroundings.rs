@@ -12,11 +12,11 @@ use tokio::process::{Child, Command};
 use super::Layout;
 use super::places::lead;
 use super::private::Private;
-use crate::common::boxed::{self, Boxes, Wanted, as_in_box};
 use crate::common::process::told;
+use crate::common::sandbox::{self, Sandbox, Wanted, as_in_sandbox};
 use crate::common::{Below, EngineError, runs, temporary};
 
-/// Where drctl itself is in a box.
+/// Where drctl itself is in a sandbox.
 const CLIENT: &str = "/run/drctl";
 
 /// Dictionaries that Debian makes of the system's own, and links to from where servers look.
@@ -31,9 +31,9 @@ pub type BringLog<'a> = dyn Fn(&Path, &Path) -> std::io::Result<String> + Sync +
 
 /// What surrounds a server that recovers.
 pub struct Surroundings<'a> {
-    /// How a box is made for it; without one it sees what we see.
-    pub boxes: Option<&'a Boxes>,
-    /// What it must not see in its box, wherever that lies.
+    /// How a sandbox is made for it; without one it sees what we see.
+    pub sandbox: Option<&'a Sandbox>,
+    /// What it must not see in its sandbox, wherever that lies.
     pub hidden: Vec<PathBuf>,
     /// Whether it goes on when we end.
     pub outlives: bool,
@@ -48,7 +48,7 @@ pub struct Surroundings<'a> {
 impl Surroundings<'_> {
     /// The command that brings the WAL.
     pub(super) fn restore_command(&self, private: &Path) -> Result<String, EngineError> {
-        let told = match self.boxes {
+        let told = match self.sandbox {
             Some(_) => (self.log)(private, Path::new(CLIENT)),
             None => (self.log)(private, &program()?),
         };
@@ -64,15 +64,15 @@ impl Surroundings<'_> {
     ) -> Result<Child, EngineError> {
         let postgres = bin_dir.join("postgres");
         runs(&postgres)?;
-        let mut command = match self.boxes {
-            Some(boxes) => {
+        let mut command = match self.sandbox {
+            Some(sandbox) => {
                 let wanted = self.wanted(layout, bin_dir, private)?;
                 self.lead(layout)?;
                 // What bubblewrap makes in a root it does not make there again.
                 let root = tempfile::tempdir_in(temporary()?);
-                let root = root.map_err(EngineError::io("make a box to try the server in"))?;
-                may_be_run(boxes.command((root.path(), &wanted, true), &postgres)?, bin_dir)?;
-                boxes.command((&layout.box_root(), &wanted, !self.outlives), &postgres)?
+                let root = root.map_err(EngineError::io("make a sandbox to try the server in"))?;
+                may_be_run(sandbox.command((root.path(), &wanted, true), &postgres)?, bin_dir)?;
+                sandbox.command((&layout.sandbox_root(), &wanted, !self.outlives), &postgres)?
             }
             None => Command::new(postgres),
         };
@@ -83,9 +83,9 @@ impl Surroundings<'_> {
         command.spawn().map_err(EngineError::io("start the restored server"))
     }
 
-    /// Makes the places that lead elsewhere, in the root of a box that is still to be made.
+    /// Makes the places that lead elsewhere, in the root of a sandbox that is still to be made.
     fn lead(&self, layout: &Layout) -> Result<(), EngineError> {
-        let root = layout.box_root();
+        let root = layout.sandbox_root();
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&root);
         made.map_err(EngineError::io(format!("make the directory {}", root.display())))?;
         self.led.iter().try_for_each(|(oid, place)| lead(layout, *oid, place))
@@ -114,24 +114,25 @@ impl Surroundings<'_> {
             led: self
                 .led
                 .iter()
-                .map(|(oid, place)| (as_in_box(place), layout.tablespace(*oid)))
+                .map(|(oid, place)| (as_in_sandbox(place), layout.tablespace(*oid)))
                 .collect(),
         })
     }
 }
 
-/// Refuses a server's program that cannot be run in its box: it, or a library that it loads, is a link to
+/// Refuses a server's program that cannot be run in its sandbox: it, or a library that it loads, is a link to
 /// what is not shown there.
 fn may_be_run(mut command: Command, bin_dir: &Path) -> Result<(), EngineError> {
     let command = command.as_std_mut();
     command.arg("--version").env_clear().env("LC_ALL", "C");
-    let output = told(command).map_err(EngineError::io("try the server's program in its box"))?;
+    let output =
+        told(command).map_err(EngineError::io("try the server's program in its sandbox"))?;
     if output.status.success() {
         return Ok(());
     }
     let says = String::from_utf8_lossy(&output.stderr);
     Err(EngineError::Config(format!(
-        "the server's program in {} does not run in the box of a recovery, so no server was started: \
+        "the server's program in {} does not run in the sandbox of a recovery, so no server was started: \
          only the directories of the system are shown there, that one, and lib, lib64 and share beside \
          it, and no place that a link leads to. Name the directory in bin_dir where the program itself \
          is, beside its libraries, then go on with --resume. It says: {}",
@@ -154,11 +155,11 @@ fn programs(bin_dir: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Whether a place is not the box's own in a server's box that was made without knowing of it: something
+/// Whether a place is not the sandbox's own in a server's sandbox that was made without knowing of it: something
 /// else is seen there.
 #[must_use]
 pub fn is_covered(place: &Path, bin_dir: &Path, hidden: &[PathBuf]) -> bool {
-    boxed::is_covered(place, &programs(bin_dir), hidden)
+    sandbox::is_covered(place, &programs(bin_dir), hidden)
 }
 
 /// Ourselves.

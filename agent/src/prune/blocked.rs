@@ -39,7 +39,7 @@ pub(super) struct Doubts {
 ///
 /// # Errors
 /// The store's, the catalog's.
-pub(super) async fn frozen(
+pub(super) async fn blocked(
     setup: &Setup,
     repository: &Repository,
     catalog: &Catalog,
@@ -76,8 +76,8 @@ pub(super) async fn frozen(
 
 /// What somebody said of it, or may have: each reason in a sentence.
 pub(super) fn forbidden(said: &Statements) -> Vec<String> {
-    let frozen = said.frozen().into_iter().filter(|_| !planted("freeze-ignored"));
-    frozen.map(|(text, _)| text).chain(said.doubts()).collect()
+    let blocked = said.frozen().into_iter().filter(|_| !planted("freeze-ignored"));
+    blocked.map(|(text, _)| text).chain(said.doubts()).collect()
 }
 
 /// What manifests, losses and drills speak of.
@@ -121,7 +121,7 @@ fn in_doubt(backups: &[BackupSummary], doubts: &Doubts) -> Vec<String> {
             newest.backup, other.backup
         ));
     }
-    found.extend(doubts.drill.freezes());
+    found.extend(doubts.drill.blocks());
     found
 }
 
@@ -161,8 +161,8 @@ fn may_run(attempts: &[(BackupId, Option<Timestamp>)], now: Timestamp) -> Option
         None => String::new(),
     };
     Some(format!(
-        "a backup that has no manifest yet may still run, here or on another host: {}; each freezes \
-         the source until it is committed{ends}",
+        "a backup that has no manifest yet may still run, here or on another host: {}; each blocks \
+         removal until it is committed{ends}",
         some(&ids)
     ))
 }
@@ -217,13 +217,13 @@ mod tests {
 
     #[test]
     fn a_server_that_lives_on_beside_a_promoted_one_freezes_its_source() {
-        let frozen = |backups: &[BackupSummary]| !in_doubt(backups, &Doubts::default()).is_empty();
+        let blocked = |backups: &[BackupSummary]| !in_doubt(backups, &Doubts::default()).is_empty();
         let promoted = base(2, 2, (500, 20));
         let old = base(1, 1, (100, 0));
-        assert!(!frozen(&[promoted.clone(), old.clone()]));
+        assert!(!blocked(&[promoted.clone(), old.clone()]));
         let lives_on = base(3, 1, (900, 40));
-        assert!(frozen(&[lives_on.clone(), promoted.clone(), old]));
+        assert!(blocked(&[lives_on.clone(), promoted.clone(), old]));
         // The real one has a newer base backup.
-        assert!(!frozen(&[base(4, 2, (800, 60)), lives_on, promoted]));
+        assert!(!blocked(&[base(4, 2, (800, 60)), lives_on, promoted]));
     }
 }

@@ -1,9 +1,9 @@
-//! What is to be seen in a box. Decides, and touches nothing.
+//! What is to be seen in a sandbox. Decides, and touches nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// One thing that is put into a box; the later ones lie above the earlier ones.
+/// One thing that is put into a sandbox; the later ones lie above the earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Mount {
     /// A place of the host, to be read.
@@ -31,7 +31,7 @@ pub(super) enum Kind {
 /// What of the host could be shown: all that was looked for and is there.
 pub(super) type Host = BTreeMap<PathBuf, Kind>;
 
-/// What is wanted in a box.
+/// What is wanted in a sandbox.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     /// Places with programs and libraries, beside those of the system.
@@ -72,7 +72,7 @@ pub(super) const SYSTEM: &[&str] = &[
     "/etc/localtime",
 ];
 
-/// In which order what is put into a box.
+/// In which order what is put into a sandbox.
 pub(super) fn mounts(host: &Host, wanted: &Wanted) -> Vec<Mount> {
     let mut all = Vec::new();
     for path in SYSTEM.iter().map(Path::new) {
@@ -102,7 +102,7 @@ pub(super) fn mounts(host: &Host, wanted: &Wanted) -> Vec<Mount> {
     };
     let hidden: Vec<Mount> = hidden.filter_map(cover).collect();
     all.extend(hidden);
-    // What is no directory of the box's own root has no link yet.
+    // What is no directory of the sandbox's own root has no link yet.
     let apart = |place: &Path| {
         let within = |mount: &Mount| matches!(mount, Mount::Empty(at) if place.starts_with(at));
         place.starts_with("/dev") || all.iter().any(within)
@@ -113,8 +113,8 @@ pub(super) fn mounts(host: &Host, wanted: &Wanted) -> Vec<Mount> {
     all
 }
 
-/// The same as a mount, without a place in it: what lies beside the way there is put into the box
-/// by itself, so that the way is the box's own.
+/// The same as a mount, without a place in it: what lies beside the way there is put into the sandbox
+/// by itself, so that the way is the sandbox's own.
 fn around(host: &Host, mount: Mount, place: &Path) -> Vec<Mount> {
     let at = match &mount {
         Mount::Read(at) if place.starts_with(at) => at.clone(),
@@ -131,7 +131,7 @@ fn around(host: &Host, mount: Mount, place: &Path) -> Vec<Mount> {
             Kind::Link(to) => Mount::Link(to.clone(), path.clone()),
             Kind::Directory | Kind::File => Mount::Read(path.clone()),
         }));
-        // A link there is the host's way, and none in the box.
+        // A link there is the host's way, and none in the sandbox.
         if host.get(&next) != Some(&Kind::Directory) {
             break;
         }

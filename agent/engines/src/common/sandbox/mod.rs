@@ -1,4 +1,4 @@
-//! A box for a program that works on a stranger's data, and may obey it: namespaces of its own, in
+//! A sandbox for a program that works on a stranger's data, and may obey it: namespaces of its own, in
 //! which the keys, the network, other processes and all other files of the host do not exist. It is
 //! bubblewrap that makes it.
 
@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 pub use mounts::Wanted;
 use mounts::{Host, Kind, SYSTEM, arguments, mounts};
-pub use probe::{NoBox, look_for_box};
+pub use probe::{NoSandbox, look_for_sandbox};
 
 use super::EngineError;
 
@@ -21,9 +21,9 @@ use super::EngineError;
 const APART: [&str; 5] =
     ["--unshare-user", "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts"];
 
-/// A box can be had on this host: how.
+/// A sandbox can be had on this host: how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Boxes {
+pub struct Sandbox {
     program: PathBuf,
     /// Whether it can have a `/proc`; what runs in it does without, where not.
     proc: bool,
@@ -31,8 +31,8 @@ pub struct Boxes {
     pub lacks: Option<String>,
 }
 
-impl Boxes {
-    /// The command of a box in which `program` runs; its arguments follow. The directory `root` is `/`
+impl Sandbox {
+    /// The command of a sandbox in which `program` runs; its arguments follow. The directory `root` is `/`
     /// there: what the host does not show in it can be made in it, from inside and from outside.
     ///
     /// `dies` says that it is to end with us, whatever becomes of us.
@@ -54,7 +54,7 @@ impl Boxes {
 
     fn options(&self, root: &Path, wanted: &Wanted) -> Vec<std::ffi::OsString> {
         let mut all: Vec<std::ffi::OsString> = APART.iter().map(Into::into).collect();
-        all.extend(["--new-session", "--hostname", "box", "--bind"].map(Into::into));
+        all.extend(["--new-session", "--hostname", "sandbox", "--bind"].map(Into::into));
         all.extend([root.as_os_str().to_owned(), "/".into()]);
         let proc = if self.proc { ["--proc", "/proc"] } else { ["--dir", "/proc"] };
         all.extend(proc.map(Into::into));
@@ -112,25 +112,25 @@ fn beside(folder: &Path) -> Vec<(PathBuf, Kind)> {
     entries.filter_map(kind).collect()
 }
 
-/// Whether a directory of the host is seen in a box, as the system's or among these.
+/// Whether a directory of the host is seen in a sandbox, as the system's or among these.
 fn shown_by(folder: &Path, programs: &[PathBuf]) -> bool {
     let system = SYSTEM.iter().map(Path::new);
     system.chain(programs.iter().map(PathBuf::as_path)).any(|shown| folder.starts_with(shown))
 }
 
-/// Whether a place is not the box's own in one with these programs that was made without knowing of it:
+/// Whether a place is not the sandbox's own in one with these programs that was made without knowing of it:
 /// something else is seen there.
 #[must_use]
 pub(crate) fn is_covered(place: &Path, programs: &[PathBuf], hidden: &[PathBuf]) -> bool {
-    let (place, within) = (as_in_box(place), |at: &PathBuf| place.starts_with(at));
+    let (place, within) = (as_in_sandbox(place), |at: &PathBuf| place.starts_with(at));
     place.starts_with("/dev")
         || shown_by(&place, &[])
         || programs.iter().any(within)
         || hidden.iter().any(within)
 }
 
-/// A path as a box has it, where the system's own links are followed, as `/lib` is one.
-pub(crate) fn as_in_box(place: &Path) -> PathBuf {
+/// A path as a sandbox has it, where the system's own links are followed, as `/lib` is one.
+pub(crate) fn as_in_sandbox(place: &Path) -> PathBuf {
     let leads = |link: &&str| {
         let rest = place.strip_prefix(link).ok()?;
         let to = fs::read_link(link).ok()?;

@@ -74,7 +74,7 @@ fn a_process_that_serves_restored_data_reaches_no_key_no_network_and_no_source()
 }
 
 #[test]
-fn a_server_whose_program_the_box_does_not_show_is_refused_with_words() {
+fn a_server_whose_program_the_sandbox_does_not_show_is_refused_with_words() {
     let (shop, last) = several();
     let (apart, bin) = (own_place().0, own_place().0);
     for entry in fs::read_dir(shop.server.bin_dir()).unwrap() {
@@ -90,7 +90,7 @@ fn a_server_whose_program_the_box_does_not_show_is_refused_with_words() {
     shop.site.bin_dir(bin.path());
     let (ran, _folder, path) = shop.recover(&["--to-time", &last]);
     let said = ran.failed(10, "config");
-    assert!(said.contains("does not run in the box") && said.contains("bin_dir"), "{said}");
+    assert!(said.contains("does not run in the sandbox") && said.contains("bin_dir"), "{said}");
     shop.site.bin_dir(shop.server.bin_dir());
     let to = path.display().to_string();
     let resume = ["restore", "shop", "--to-time", &last, "--to-directory", &to, "--resume"];
@@ -101,7 +101,7 @@ fn a_server_whose_program_the_box_does_not_show_is_refused_with_words() {
 }
 
 #[test]
-fn links_that_were_planted_in_the_box_are_refused_at_its_door() {
+fn links_that_were_planted_in_the_sandbox_are_refused_at_its_door() {
     let (shop, last) = several();
     let (open, _folder, path) = opened(&shop, &last, &[]);
     let _ends = Ends(path.clone());
@@ -247,15 +247,15 @@ fn a_recovery_never_changes_a_file_of_the_source() {
             assert!(now() == before, "files of the source were changed");
         }
     }
-    // Without a box nothing is replayed that would lead there.
-    let (ran, _folder, _) = shop.recover(&[&at[..], &["--without-box"]].concat());
+    // Without a sandbox nothing is replayed that would lead there.
+    let (ran, _folder, _) = shop.recover(&[&at[..], &["--without-sandbox"]].concat());
     let said = ran.failed(10, "query");
     assert!(said.contains("creates a tablespace at"), "{said}");
     assert!(now() == before, "files of the source were changed");
 }
 
 #[test]
-fn without_a_box_no_drill_runs_and_nothing_else_without_a_word() {
+fn without_a_sandbox_no_drill_runs_and_nothing_else_without_a_word() {
     let (shop, last) = several();
     let without_in = |search: &str, more: &[&str]| {
         let (folder, path) = own_place();
@@ -281,16 +281,16 @@ fn without_a_box_no_drill_runs_and_nothing_else_without_a_word() {
     fs::copy("/usr/bin/bwrap", open.path().join("bwrap")).unwrap();
     fs::set_permissions(open.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let (ran, _folder, _) = without_in(&open.path().display().to_string(), &[]);
-    let said = ran.failed(12, "no_box");
+    let said = ran.failed(12, "no_sandbox");
     assert!(said.contains("is neither run nor believed") && !said.contains("namespace"), "{said}");
     for more in [&["--drill"][..], &[]] {
         let (ran, _folder, path) = without(more);
-        let said = ran.failed(12, "no_box");
+        let said = ran.failed(12, "no_sandbox");
         assert!(said.contains("bubblewrap is not installed") && !path.exists(), "{said}");
     }
-    let _ = without(&["--drill", "--without-box"]).0.failed(2, "usage");
-    let (ran, _folder, path) = without(&["--without-box", "--promote"]);
-    assert!(ran.clone().ended(0).err.contains("WITHOUT A BOX"), "{}", ran.err);
+    let _ = without(&["--drill", "--without-sandbox"]).0.failed(2, "usage");
+    let (ran, _folder, path) = without(&["--without-sandbox", "--promote"]);
+    assert!(ran.clone().ended(0).err.contains("WITHOUT A SANDBOX"), "{}", ran.err);
     assert_eq!(ticks(&path), list(1..41));
     let doctor = shop.as_owner("/usr/bin/env");
     let mut doctor = after("true", &doctor);
@@ -315,14 +315,14 @@ fn where_an_account_has_no_namespaces_no_recovery_runs_and_it_is_told_why() {
         let mut apart = Command::new("unshare");
         apart.arg("--mount").arg(chrooted.get_program()).args(chrooted.get_args());
         apart.env("DRCTL_CONFIG", shop.site.config()).current_dir("/").stdin(Stdio::null());
-        let said = Ran::of(&apart.output().expect("start unshare")).failed(12, "no_box");
+        let said = Ran::of(&apart.output().expect("start unshare")).failed(12, "no_sandbox");
         assert!(said.contains("a user namespace cannot be created") && !path.exists(), "{said}");
         assert!(said.contains("user.max_user_namespaces"), "{said}");
     }
 }
 
 #[test]
-fn where_proc_is_masked_the_box_does_without_and_says_so() {
+fn where_proc_is_masked_the_sandbox_does_without_and_says_so() {
     let (shop, last) = several();
     let (_folder, path) = own_place();
     let to = path.display().to_string();
@@ -367,7 +367,7 @@ impl Drop for Gone {
 }
 
 #[test]
-fn tablespaces_at_places_that_the_box_shows_lead_into_the_restore() {
+fn tablespaces_at_places_that_the_sandbox_shows_lead_into_the_restore() {
     let mut shop = Archiving::start(true);
     shop.back_up();
     let name = format!("drctl-test-{}", std::process::id());
