@@ -12,11 +12,7 @@ use crate::repository::losses::find;
 /// `drctl accept`.
 pub(super) async fn accept(screen: Screen, setup: &Setup, backup: &str) -> Result<Exit> {
     let repository = setup.repository().await?;
-    let (source, wanted) = match backup.split_once('/') {
-        Some((source, id)) => (Some(super::source_id(source)?), id),
-        None => (None, backup),
-    };
-    let found = find(setup, &repository, source.as_ref(), wanted).await?;
+    let found = find(setup, &repository, None, backup).await?;
     let known = setup.catalog(&repository).await?.backups(Some(&found.manifest.source)).await?;
     let in_question = is_in_question(&known, &found.summary());
     let done = take_for_good(setup, &repository, (&found, in_question)).await;

@@ -150,7 +150,10 @@ pub(super) fn agent_notes(object: &Value) -> Vec<String> {
         notes.extend(word(&job["missed"]["text"]).map(|missed| format!("{whose} {missed}")));
     }
     notes.extend(word(&object["refused_configuration"]).map(|why| {
-        format!("the agent did not take the configuration that lies there now, and goes on with the one before: {why}")
+        format!(
+            "the agent was told to read the configuration again, rejected it, and goes on with the one before. \
+             Correct it, then `drctl reload`: {why}"
+        )
     }));
     notes.extend(word(&object["beat_failed"]).map(|why| {
         format!(

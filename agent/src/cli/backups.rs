@@ -23,8 +23,8 @@ use crate::repository::chain::Family;
 use crate::repository::{Memory, words};
 
 /// Told of a catalog that remembers nothing.
-const FORGOTTEN: &str = "\nwhat this host remembered of backups is not known: those that are LOST \
-    or were found BAD cannot be told (`drctl status` says why)";
+const FORGOTTEN: &str = "\nthis host's record of lost and damaged backups is missing: the list cannot mark \
+    them as LOST or BAD (`drctl status` says why and what to do)";
 
 /// `drctl backup`.
 pub(super) async fn backup(
@@ -70,8 +70,9 @@ pub(super) async fn backup(
             let _ = write!(
                 text,
                 "\n  SUSPECT: {}; it is stored, but does not count as good. If it is correct: \
-                 `drctl accept`",
-                line(reason)
+                 `drctl accept {}`",
+                line(reason),
+                done.backup
             );
         }
         text

@@ -78,7 +78,7 @@ fn list(screen: Screen, setup: &Setup) -> Result<Exit> {
             let note = if at_hand.contains(recipient) { "   its identity is here" } else { "" };
             let _ = writeln!(text, "  {recipient}{note}");
         }
-        text.push_str("manifests are believed if signed by\n");
+        text.push_str("signatures count if made by\n");
         for trusted in &keys.verifying_keys {
             let _ = writeln!(text, "  {}", trusted.key);
             let here = signing.as_ref().is_ok_and(|s| *s == trusted.key);

@@ -107,7 +107,7 @@ async fn planned_and_run(
     let done = done?;
     if args.to_stdout {
         let count = total(done.iter().map(|one| one.plain_bytes));
-        screen.say(format!("wrote {}: every byte is the one that was dumped", bytes(count)));
+        screen.say(format!("wrote {}: every byte is the one that the server sent", bytes(count)));
         return Ok((Exit::Success, Vec::new()));
     }
     print_done(screen, &planned, &done, began.elapsed().as_secs_f64());
@@ -337,7 +337,7 @@ fn print_done(screen: Screen, planned: &PlannedRestore<'_>, done: &[Restored], s
         "kept": kept_json(&planned.plan.kept),
     });
     screen.answer("drctl.restore/1", object, || {
-        let head = ["RESTORED", "DUMP", "TABLES", "ROWS", "TIME", "PROVEN"];
+        let head = ["RESTORED", "DATA", "TABLES", "ROWS", "TIME", "PROVEN"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         let kept = planned.plan.kept.iter();
         let mut notes: String =
@@ -350,7 +350,7 @@ fn print_done(screen: Screen, planned: &PlannedRestore<'_>, done: &[Restored], s
                 None if failed > 0 => "statements failed",
                 Some(_) => "every table has the rows that were dumped",
                 None if to_server => "every statement was accepted",
-                None => "every byte is the one that was dumped",
+                None => "every byte is the one that the server sent",
             };
             rows.push(vec![
                 shown(&one.target, NAME_SHOWN),

@@ -48,7 +48,8 @@ pub(super) async fn stanza(screen: Screen, setup: &Setup, verb: &StanzaVerb) -> 
         StanzaVerb::Adopt { source } => {
             let began = Instant::now();
             let done = adopt(setup, source).await;
-            let done = done.with_context(|| format!("take over the stanza of {source}"))?;
+            let done =
+                done.with_context(|| format!("record the backups in the stanza of {source}"))?;
             Ok(adopted(screen, source, &done, began))
         }
     }

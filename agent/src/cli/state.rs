@@ -210,8 +210,8 @@ fn comparison(difference: &Difference, closed: bool, more: bool) -> String {
     let advice = match difference.missing_in_bucket.is_empty() {
         true => "`drctl catalog rebuild` makes the catalog anew",
         false => {
-            "do not rebuild the catalog: find out who removed what is gone, restore it (from the \
-             bucket's versions), or give it up (`drctl catalog forget SOURCE`)"
+            "`drctl catalog rebuild` does not bring back what is gone: find out who removed it, put it back \
+             (from the bucket's versions), or give it up (`drctl catalog forget SOURCE`)"
         }
     };
     format!(

@@ -6,6 +6,7 @@ use drctl_model::{BackupId, InForce, SourceId, Stated};
 use crate::engine;
 use crate::host::{AgentError, Setup};
 use crate::repository::Repository;
+use crate::repository::find::named;
 use crate::repository::losses::find;
 use crate::repository::statements::statements;
 
@@ -35,15 +36,12 @@ pub(super) async fn subject(
         }
         return Ok((source, None));
     }
-    let (source, wanted) = match what.split_once('/') {
-        Some((source, id)) => (Some(super::source_id(source)?), id),
-        None => (None, what),
-    };
     if stated.lifts() {
         // The backup itself may be gone.
+        let (source, wanted) = named(None, what)?;
         return lifted(repository, stated, source, wanted).await;
     }
-    let found = find(setup, repository, source.as_ref(), wanted).await?;
+    let found = find(setup, repository, None, what).await?;
     kept_elsewhere(found.manifest.kind.external().is_some(), what)?;
     Ok((found.manifest.source, Some(found.manifest.backup)))
 }

@@ -117,7 +117,10 @@ fn answered(answer: &Answer, wish: &Wish, warnings: &[String]) -> String {
     let out = leaves_out(without);
     let mut text = match (answer.new, out) {
         (true, None) => format!("{statement} of {subject} (statement {n} of {source}): {reason}"),
-        (true, Some(out)) => format!("{source} {out} (statement {n}): {reason}"),
+        (true, Some(_)) => format!(
+            "ignored from now on, for good: {} of {source} (by statement {n}): {reason}",
+            numbered(without)
+        ),
         (false, out) => {
             let what = out.unwrap_or_else(|| "says so".to_owned());
             format!(
@@ -130,8 +133,7 @@ fn answered(answer: &Answer, wish: &Wish, warnings: &[String]) -> String {
     }
     if answer.new && !without.is_empty() {
         text.push_str(
-            "\n  they count for nothing from now on, for good: if one of them was a pin, a hold or a \
-             freeze, it is no longer in force. Set it again now",
+            "\n  if one of them was a pin, a legal hold or a freeze, it is no longer in force: set it again now",
         );
     }
     for why in &answer.blocked {
@@ -151,21 +153,27 @@ fn not_recorded(stated: Stated) -> String {
         Stated::Freeze => "unfreeze",
         Stated::Unpin | Stated::Release | Stated::Unfreeze => return String::new(),
     };
+    let meanwhile = if stated == Stated::Freeze { "" } else { "freeze the source, " };
     format!(
-        "\n  your reason was NOT recorded: one `drctl {ends}` ends the {stated}. If both reasons matter, \
-         end it and set it again with a reason that names both"
+        "\n  your reason was NOT recorded: one `drctl {ends}` ends the {stated}. If both reasons matter: \
+         {meanwhile}end it and set it again with a reason that names both"
     )
 }
 
 /// That statements are left out, in words.
 fn leaves_out(without: &[u64]) -> Option<String> {
+    (!without.is_empty()).then(|| format!("leaves out {}", numbered(without)))
+}
+
+/// Statements by their numbers.
+fn numbered(without: &[u64]) -> String {
     let all: BTreeSet<u64> = without.iter().copied().collect();
-    let (first, last) = (*all.first()?, *all.last()?);
-    Some(match all.len() {
-        1 => format!("leaves out {first}"),
-        many if last - first == many as u64 - 1 => format!("leaves out {first}-{last}"),
-        many => format!("leaves out {many} of {first}-{last}"),
-    })
+    let (Some(first), Some(last)) = (all.first(), all.last()) else { return String::new() };
+    match all.len() {
+        1 => format!("statement {first}"),
+        many if last - first == many as u64 - 1 => format!("statements {first}-{last}"),
+        many => format!("{many} of the statements {first}-{last}"),
+    }
 }
 
 fn subject_of(wish: &Wish) -> &str {
@@ -257,7 +265,10 @@ fn text(all: &[(SourceId, Statements)]) -> String {
         for Statement { n, statement, backup, reason, at, host, account, without, .. } in
             said.said.iter().map(|one| &one.statement)
         {
-            let stands = if said.in_force.has(*n) { "yes" } else { "-" };
+            let stands = match said.in_force.has(*n) || !without.is_empty() {
+                true => "yes",
+                false => "-",
+            };
             rows.push(vec![
                 source.to_string(),
                 n.to_string(),

@@ -44,7 +44,8 @@ impl Agent {
             Request::Run(which) => {
                 let key = self.known(which)?;
                 if self.running.contains_key(&key) {
-                    return Err(Refusal::new("busy", "it runs already"));
+                    let text = format!("a {} of {} runs already", key.kind.as_str(), key.source);
+                    return Err(Refusal::new("busy", text));
                 }
                 self.handle(Event::Run { key });
             }

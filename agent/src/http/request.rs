@@ -93,7 +93,7 @@ fn judged(status: StatusCode) -> Result<(), Undelivered> {
     let why = format!("the answer was {status}");
     match status.as_u16() {
         200..=299 => Ok(()),
-        300..=399 => Err(Undelivered::at_all(format!("{why}: it is followed to no other place"))),
+        300..=399 => Err(Undelivered::at_all(format!("{why}: redirects are not followed"))),
         408 | 429 | 500..=599 => Err(Undelivered::now(why)),
         _ => Err(Undelivered::at_all(why)),
     }

@@ -59,7 +59,7 @@ pub(crate) async fn hooked<T>(
         for (name, hook) in hooks.at(moment) {
             if let Err(error) = hooks.run(name, hook, moment, known.clone()).await {
                 tracing::warn!(
-                    "the hook {name} failed, which changes nothing of the {}: {}",
+                    "the hook {name} failed after the {}, which changes nothing of how that ended: {}",
                     hooks.kind.words(),
                     why(&error)
                 );

@@ -8,6 +8,7 @@ use drctl_model::{JobEvent, JobKind, SourceId};
 
 use super::record::{PATIENCE, Record, failure};
 use crate::host::Setup;
+use crate::repository::find::named;
 
 /// Work that came to its end, and what is on record of it for a source: nothing where all is well, else
 /// the code and the message of what is not.
@@ -50,6 +51,9 @@ pub(crate) async fn meant(setup: &Setup, what: Option<&str>) -> Result<Vec<Sourc
     let Some(what) = what else { return Ok(setup.config.sources.keys().cloned().collect()) };
     if let Some((source, _)) = setup.configured(what) {
         return Ok(vec![source.clone()]);
+    }
+    if let (Some(source), _) = named(None, what)? {
+        return Ok(vec![source]);
     }
     let path = setup.catalog_path();
     let found = async { Catalog::open_read_only_within(&path, PATIENCE).await?.find(what).await };

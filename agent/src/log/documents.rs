@@ -45,8 +45,12 @@ impl Document {
 
     fn why(&self) -> &'static str {
         match self {
-            Document::Note(_) => "this host knew it, a note on a log: nothing else may lead there",
-            Document::Index(_) => "this host knew it, an index of a log, which saves time only",
+            Document::Note(_) => {
+                "it was there before and is gone, a note on a log: nothing else may lead there"
+            }
+            Document::Index(_) => {
+                "it was there before and is gone, an index of a log, which saves time only"
+            }
         }
     }
 }

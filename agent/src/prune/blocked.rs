@@ -1,8 +1,11 @@
 //! Why nothing of a source may go now: whoever cannot be sure removes nothing.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
-use drctl_catalog::Catalog;
+use drctl_catalog::{Catalog, Lost};
 use drctl_model::{BackupId, BackupKind, BackupSummary, JobKind, SourceId, planted, shown};
+use drctl_store::layout;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::engine::pg::another_cluster;
@@ -46,7 +49,7 @@ pub(super) async fn blocked(
     (source, backups): (&SourceId, &[BackupSummary]),
     doubts: Doubts,
 ) -> Result<Vec<String>> {
-    let mut found = in_doubt(backups, &doubts);
+    let mut found = in_doubt(source, backups, &doubts);
     if repository.lost_marker || repository.newer_marker.is_some() {
         found.push("the repository's marker is lost, or of a newer format".to_owned());
     }
@@ -81,7 +84,7 @@ pub(super) fn forbidden(said: &Statements) -> Vec<String> {
 }
 
 /// What manifests, losses and drills speak of.
-fn in_doubt(backups: &[BackupSummary], doubts: &Doubts) -> Vec<String> {
+fn in_doubt(source: &SourceId, backups: &[BackupSummary], doubts: &Doubts) -> Vec<String> {
     let mut found = Vec::new();
     if backups.iter().any(|one| matches!(one.kind, BackupKind::External(_))) {
         let text = "pgBackRest keeps its backups, and expires them by its own retention";
@@ -101,8 +104,8 @@ fn in_doubt(backups: &[BackupSummary], doubts: &Doubts) -> Vec<String> {
     }
     if !doubts.lost.is_empty() {
         found.push(format!(
-            "LOST: {}; bring it back, or, once you know why it is gone, run `drctl catalog forget` on \
-             each host that removes",
+            "LOST: {}; put back what is gone, or, once you know why it is, run `drctl catalog forget {source}` \
+             on each host that removes",
             some(&doubts.lost)
         ));
     }
@@ -144,6 +147,21 @@ async fn running(
     }
     found.extend(may_run(&doubts.unfinished, setup.clock.now()));
     Ok(found)
+}
+
+/// The attempts without a manifest of which it is not known whether they run: of its own ones this host knows which
+/// are over, and one whose manifest is lost is told as lost.
+pub(super) fn unknown(
+    source: &SourceId,
+    mut unfinished: Vec<(BackupId, Option<Timestamp>)>,
+    (own, lost): (&BTreeMap<BackupId, bool>, &[Lost]),
+) -> Vec<(BackupId, Option<Timestamp>)> {
+    let is_lost = |id: &BackupId| {
+        let manifest = layout::manifest(source, id);
+        lost.iter().any(|lost| lost.key == manifest.as_ref())
+    };
+    unfinished.retain(|(id, _)| own.get(id) != Some(&true) && !is_lost(id));
+    unfinished
 }
 
 /// That attempts may still run; none where all of them are too old.
@@ -217,7 +235,9 @@ mod tests {
 
     #[test]
     fn a_server_that_lives_on_beside_a_promoted_one_freezes_its_source() {
-        let blocked = |backups: &[BackupSummary]| !in_doubt(backups, &Doubts::default()).is_empty();
+        let shop = "shop".parse().unwrap();
+        let blocked =
+            |backups: &[BackupSummary]| !in_doubt(&shop, backups, &Doubts::default()).is_empty();
         let promoted = base(2, 2, (500, 20));
         let old = base(1, 1, (100, 0));
         assert!(!blocked(&[promoted.clone(), old.clone()]));

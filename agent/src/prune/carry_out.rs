@@ -50,8 +50,8 @@ pub async fn carry_out(
     if !repository.trust.believes(&key.verifying_key(), &plan.source, Role::Prune) {
         let text = format!(
             "the signing key of this host may not sign removals for {}: its entry in `verifying_keys` \
-             lacks the role `prune`; nothing was removed",
-            plan.source
+             has `sources` without {}, or `roles` without `prune`; nothing was removed",
+            plan.source, plan.source
         );
         return Err(AgentError::Usage(text).into());
     }

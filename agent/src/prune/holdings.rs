@@ -14,7 +14,7 @@ use drctl_store::{Key, State};
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 
-use super::blocked::{Doubts, blocked, forbidden};
+use super::blocked::{Doubts, blocked, forbidden, unknown};
 use super::orphans::{Orphan, orphans};
 use super::plan::Rest;
 use crate::host::Setup;
@@ -120,10 +120,8 @@ pub(super) async fn holdings(
     let cache = Some(catalog);
     let known = learn(repository, source, (copies, None), cache, Vec::new(), None).await?;
     let proven = proven(repository, (source, now), &mut doubts).await?;
+    doubts.unfinished = unknown(source, unfinished, (&own, &lost));
     doubts.lost = still_lost(catalog, source, lost).await?;
-    // Of its own attempts this host knows which are over.
-    doubts.unfinished =
-        unfinished.into_iter().filter(|(id, _)| own.get(id) != Some(&true)).collect();
     let said = statements(repository, source).await?;
     let mut blocked = blocked(setup, repository, catalog, (source, &backups), doubts).await?;
     blocked.extend(forbidden(&said));

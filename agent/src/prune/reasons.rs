@@ -8,7 +8,7 @@ use drctl_model::{BackupId, BackupSummary, SourceId, newest_first};
 use drctl_store::layout;
 use futures_util::{StreamExt as _, stream};
 
-use super::blocked::{Doubts, blocked, forbidden};
+use super::blocked::{Doubts, blocked, forbidden, unknown};
 use super::holdings::{Weight, still_lost, weights, without_manifest, without_strangers};
 use crate::host::Setup;
 use crate::jobs::own_attempts;
@@ -41,8 +41,7 @@ pub(crate) async fn reasons(
     let (_, unfinished) = without_manifest(repository, catalog, source, &weights).await?;
     let attempts: Vec<BackupId> = unfinished.iter().map(|(id, _)| id.clone()).collect();
     let own = own_attempts(setup, catalog, (source, &attempts), None).await?;
-    doubts.unfinished =
-        unfinished.into_iter().filter(|(id, _)| own.get(id) != Some(&true)).collect();
+    doubts.unfinished = unknown(source, unfinished, (&own, &lost));
     doubts.drill = newest_in_doubt(repository, source, now).await?;
     doubts.lost = still_lost(catalog, source, lost).await?;
     let mut found = blocked(setup, repository, catalog, (source, &backups), doubts).await?;

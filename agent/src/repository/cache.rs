@@ -98,7 +98,7 @@ pub(crate) async fn known(setup: &Setup) -> Result<Catalog> {
 /// backup BAD, or a bad one good.
 pub(crate) fn believed(setup: &Setup) -> Result<()> {
     let path = setup.catalog_path();
-    private::believed(&path, private::author(&path)).context("believe the catalog")
+    private::believed(&path, private::author(&path)).context("use the catalog")
 }
 
 /// A catalog that was begun when the bucket was not reached yet: what that holds is learned now.
@@ -323,9 +323,10 @@ pub(crate) async fn elsewhere(
 ) -> Result<Catalog> {
     let (state, runtime) = (&setup.config.paths.state_dir, &setup.config.paths.runtime_dir);
     tracing::warn!(
-        "there is no catalog in {} that can be used ({why}): what is recorded until there is one is \
-         forgotten when this host restarts",
-        state.display()
+        "the catalog in {} cannot be used ({why}). What is done meanwhile is recorded in {}, which a restart \
+         of this host empties",
+        state.display(),
+        runtime.display()
     );
     setup.private_directory(runtime)?;
     let path = meanwhile::path(setup);

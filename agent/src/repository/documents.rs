@@ -180,7 +180,7 @@ fn why(key: &str) -> String {
     } else {
         "a log floor: what was removed counts as lost elsewhere"
     };
-    format!("this host knew it, {what}")
+    format!("it was there before and is gone, {what}")
 }
 
 /// The keys of acceptances, drills, tombstones and log floors of which any state is there.

@@ -1,10 +1,28 @@
 //! The backup that somebody names by the beginning of its identifier.
 
 use anyhow::Result;
-use drctl_model::SourceId;
+use drctl_model::{SourceId, shown};
 
 use super::{Proven, Repository};
 use crate::host::AgentError;
+
+/// A backup as people name it, by the beginning of its identifier or as `SOURCE/BACKUP`: its source, as far
+/// as that is known, and the beginning.
+///
+/// # Errors
+/// [`AgentError::NoBackup`] for what names no source, or another one than `source`.
+pub(crate) fn named<'a>(
+    source: Option<&SourceId>,
+    wanted: &'a str,
+) -> Result<(Option<SourceId>, &'a str), AgentError> {
+    let Some((of, id)) = wanted.split_once('/') else { return Ok((source.cloned(), wanted)) };
+    let other = |what: &str| AgentError::NoBackup(format!("`{}` {what}", shown(wanted, 200)));
+    let of = of.parse().map_err(|_| other("is no SOURCE/BACKUP"))?;
+    match source {
+        Some(source) if *source != of => Err(other(&format!("is no backup of {source}"))),
+        _ => Ok((Some(of), id)),
+    }
+}
 
 /// How many backups are named that somebody may have meant.
 const SOME: usize = 5;
@@ -16,6 +34,8 @@ impl Repository {
     /// # Errors
     /// [`AgentError::NoBackup`] where there is none or more than one; a bad manifest; the store's.
     pub async fn find(&self, source: Option<&SourceId>, wanted: &str) -> Result<Proven> {
+        let (named, wanted) = named(source, wanted)?;
+        let source = named.as_ref();
         if let (Some(source), Ok(id)) = (source, wanted.parse())
             && let Some(proven) = self.manifest(source, &id).await?
         {

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use super::count_and_size::Seen;
 use super::faults::is_bad_manifest;
+use super::find::named;
 use super::named::{Names, by_manifest, keep, missed, missed_after};
 use super::removed::removed;
 use super::statements::statements;
@@ -105,6 +106,8 @@ pub(crate) async fn find(
     source: Option<&SourceId>,
     wanted: &str,
 ) -> Result<Proven> {
+    let (named, wanted) = named(source, wanted)?;
+    let source = named.as_ref();
     let none = match repository.find(source, wanted).await {
         Err(error) if matches!(error.downcast_ref(), Some(AgentError::NoBackup(_))) => error,
         found => return found,

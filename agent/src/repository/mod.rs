@@ -11,7 +11,7 @@ mod deleted;
 pub(crate) mod documents;
 pub(crate) mod drills;
 pub(crate) mod faults;
-mod find;
+pub(crate) mod find;
 pub(crate) mod findings;
 pub(crate) mod first;
 mod init;

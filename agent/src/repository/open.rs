@@ -104,8 +104,8 @@ fn forgotten(error: &anyhow::Error) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
         tracing::error!(
-            "what this host remembers is not known, so that backups that are LOST or were found BAD \
-             cannot be told: {error:#}"
+            "this host's record of lost and damaged backups cannot be read, so backups that are LOST or BAD are \
+             not marked: {error:#}"
         );
     });
 }

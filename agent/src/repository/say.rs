@@ -168,9 +168,10 @@ fn may_say(repository: &Repository, key: &SigningKey, wish: &Wish) -> Result<()>
     }
     let roles: Vec<String> = roles.iter().map(|role| format!("`{role}`")).collect();
     let text = format!(
-        "the signing key of this host may not {} anything of {}: its entry in `verifying_keys` lacks the \
-         role {}; nothing was written",
+        "the signing key of this host may not {} anything of {}: its entry in `verifying_keys` has `sources` \
+         without {}, or `roles` without {}; nothing was written",
         wish.stated,
+        wish.source,
         wish.source,
         roles.join(" or ")
     );

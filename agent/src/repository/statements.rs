@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use anyhow::{Context as _, Result, anyhow};
+use drctl_catalog::Lost;
 use drctl_model::{
     BackupId, Digest, InForce, MAX_WITHOUT, MOST_MISSING, SourceId, Statement, shown,
 };
@@ -140,7 +141,7 @@ impl Statements {
         let first = layout::statement(&self.source, numbers[0]);
         match numbers.len() {
             1 => (first.to_string(), "it"),
-            many => (format!("{first} and {} places behind it", many - 1), "them"),
+            many => (format!("{first} and {} more behind it", many - 1), "them"),
         }
     }
 
@@ -182,7 +183,7 @@ impl Statements {
         let source = &self.source;
         format!(
             "leave {what} out with `drctl unfreeze {source} --without {n} --reason TEXT`, which ends no \
-             freeze"
+             freeze and needs the role `prune`"
         )
     }
 
@@ -192,12 +193,18 @@ impl Statements {
         // What nobody signed does not tell that others were before it.
         let there = self.listed.range(..=self.highest()).copied().collect();
         self.in_force.gaps(&there).into_iter().map(move |(first, last)| {
-            let which = stretch((first, last));
+            let (which, at) = (stretch((first, last)), layout::statement(source, first));
+            let (are, what, them) = match first == last {
+                true => (format!("statement {which} of {source} is"), format!("{at} back"), "it"),
+                false => {
+                    let what = format!("all of them back, from {at} on");
+                    (format!("statements {which} of {source} are"), what, "them")
+                }
+            };
             let why = format!(
-                "statement {which} of {source} is missing, which may have been a pin, a legal hold or a \
-                 freeze: bring {} back; when its loss is explained, {}",
-                layout::statement(source, first),
-                self.leave_out("it", &which)
+                "{are} missing, which may have been a pin, a legal hold or a freeze: bring {what}; when the \
+                 loss is explained, {}",
+                self.leave_out(them, &which)
             );
             (first, why)
         })
@@ -249,7 +256,9 @@ impl Statements {
                 Some(_) => "another statement is in its place",
                 // It is there, if in doubt.
                 None if self.listed.contains(n) => continue,
-                None => "this host knew it: it may have been a pin, a legal hold or a freeze",
+                None => {
+                    "it was there before and is gone: it may have been a pin, a legal hold or a freeze"
+                }
             };
             gone.insert(layout::statement(&self.source, *n).to_string(), why.to_owned());
         }
@@ -281,7 +290,7 @@ impl Statements {
         let Statement { statement, backup, .. } = self.counted(n)?;
         let of = backup.as_ref().map_or(source.as_str(), BackupId::as_str);
         Some(format!(
-            "statement {n} of {source} counts, and is not left out: {statement} of {of} {}",
+            "statement {n} of {source} is valid, so it is not left out: {statement} of {of} {}",
             whose(self.counted(n)?)
         ))
     }
@@ -360,6 +369,19 @@ fn whose(said: &Statement) -> String {
     let (account, host) = (shown(&said.account, 100), shown(&said.host, 100));
     let reason = shown(&said.reason, SHOWN);
     format!("since {:.0} by {account} on {host}: {reason}", said.at)
+}
+
+/// What is told of a statement that was there and is gone, or another one now.
+pub(crate) fn lost_words(source: &SourceId, lost: &Lost) -> String {
+    let (key, n) = (lost.key.as_str(), layout::statement_at(&lost.key.as_str().into()));
+    let n = n.map_or(0, |(_, n)| n);
+    format!(
+        "statement {n} of {source} ({}): {}. Nothing of {source} is removed meanwhile. Put the object back; when its \
+         loss is explained, `drctl unfreeze {source} --without {n} --reason TEXT` (role `prune`), then say again what \
+         has to stay",
+        shown(key, 200),
+        shown(&lost.why, 300)
+    )
 }
 
 #[cfg(test)]

@@ -29,7 +29,10 @@ pub(crate) fn not_trusted(repository: &Repository, backup: &BackupSummary) -> Wh
     let (which, what) = match repository.trust.iter().any(|key| key.keyid() == *signer) {
         true => (
             format!("keys.verifying_keys does not allow for {source}"),
-            format!("add {source} to this key's `sources`, `backup` to its `roles`"),
+            format!(
+                "add {source} to this key's `sources`; if its entry has `roles`, it needs `backup` \
+                 among them"
+            ),
         ),
         false => {
             let what = "find out why the key is not there: if it is a host's of yours, add it; if it \

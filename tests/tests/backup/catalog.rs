@@ -343,7 +343,7 @@ fn a_check_tells_what_is_lost_unknown_left_over_or_not_ours() {
     let lost = format!("LOST: shop/{second}: it was complete; its manifest is gone");
     assert!(text.contains(&lost), "{text}");
     assert!(!text.contains(&format!("orphan: shop/{second}")), "it ended: {text}");
-    assert!(text.contains("do not rebuild the catalog"), "{text}");
+    assert!(text.contains("does not bring back what is gone"), "{text}");
 
     // Rebuilt, it tells that it is lost and does not list it; the other one is untouched.
     let _ = shop.site.json(3, &["catalog", "rebuild"]);

@@ -83,6 +83,12 @@ fn what_is_pinned_or_held_stays_whatever_the_policy_says() {
     // Nobody looks for a point in time in dumps.
     let said = shop.site.fails(5, "no_backup", &["timeline", "shop"]);
     assert!(said.contains("its backups are dumps") && said.contains("base_backup"), "{said}");
+    // A backup is named as it is told, with its source.
+    let named = format!("shop/{}", ids[0]);
+    let shown = shop.site.json(0, &["show", &named]);
+    assert_eq!(shown["manifest"]["backup"], json!(ids[0]), "{shown}");
+    let _ = shop.site.json(0, &["verify", &named]);
+    let _ = shop.site.fails(5, "no_backup", &["show", &format!("other/{}", ids[0])]);
     // Whoever mistypes a name hears what there is.
     let said = shop.site.fails(5, "no_backup", &["hold", "shopp", "--reason", "audit"]);
     assert!(said.contains("no backup of a source `shopp`"), "{said}");
@@ -163,7 +169,7 @@ fn only_a_key_with_the_role_ends_a_hold() {
     let _ = say(&shop, "unpin", &ids[0]);
     for words in [["release", &ids[0]], ["unfreeze", "shop"]] {
         let said = shop.site.fails(2, "usage", &[&words[..], &["--reason", "over"]].concat());
-        assert!(said.contains("lacks the role `prune`; nothing was written"), "{said}");
+        assert!(said.contains("`roles` without `prune`; nothing was written"), "{said}");
     }
     assert!(!object(&shop, 5).exists());
     // Whoever writes it all the same is not believed, and then nothing goes.
@@ -234,10 +240,10 @@ fn the_last_statement_is_missed_by_whoever_knew_it() {
         blocked(&shop, "LOST");
     };
     fs::remove_file(object(&shop, 2)).unwrap();
-    lost("this host knew it");
+    lost("it was there before and is gone");
     // Nor does a catalog that is made anew forget it.
     let _ = shop.site.drctl(&["catalog", "rebuild"]);
-    lost("this host knew it");
+    lost("it was there before and is gone");
     // Another one in its place, by a key that may say this.
     put(&shop, &statement(&shop, 2, Stated::Pin, Some(&ids[0])), &shop.site.signing_key());
     lost("another statement is in its place");

@@ -30,7 +30,7 @@ fn whoever_leaves_out_a_strangers_object_ends_no_freeze_and_loses_no_statement()
         ("1", "pin of 2"),
         ("2", "freeze of shop since"),
         ("3,4", "hold of shop since"),
-        ("1-9", "counts, and is not left out"),
+        ("1-9", "is valid, so it is not left out"),
         ("4-5", "there is no statement 5 of shop to leave out"),
         ("999999", "there is no statement 999999 of shop to leave out"),
     ] {
@@ -51,7 +51,10 @@ fn whoever_leaves_out_a_strangers_object_ends_no_freeze_and_loses_no_statement()
     assert_eq!((&again["n"], &again["new"]), (&json!(5), &json!(false)), "{again}");
     let words = ["unfreeze", "shop", "--without", "7", "--reason", "again"];
     let text = shop.site.drctl(&words).ended(0).out;
-    assert!(text.contains("statement 5 of shop leaves out 2 of 4-7 already"), "{text}");
+    assert!(
+        text.contains("statement 5 of shop leaves out 2 of the statements 4-7 already"),
+        "{text}"
+    );
     assert!(text.contains("nothing of shop is removed all the same: it is frozen"), "{text}");
     assert_eq!(out(0, "4,8")["without"], json!([8]));
     // No statement takes a number that is left out, so that each is missed.
@@ -111,7 +114,7 @@ fn a_freeze_that_is_written_over_holds_however_far_behind_the_others_it_lies() {
     }
     let words = ["unfreeze", "shop", "--without", "2-700", "--reason", "a stranger's"];
     let said = shop.site.drctl(&words).ended(0).out;
-    assert!(said.contains("statement 701") && said.contains("Set it again now"), "{said}");
+    assert!(said.contains("statement 701") && said.contains("set it again now"), "{said}");
     for n in 2..=700 {
         fs::remove_file(object(&shop, n)).unwrap();
     }
@@ -121,7 +124,7 @@ fn a_freeze_that_is_written_over_holds_however_far_behind_the_others_it_lies() {
         fs::write(object(&shop, n), "junk").unwrap();
     }
     fs::remove_dir_all(shop.site.path("state")).unwrap();
-    blocked(&shop, "s/shop/k/000701.json and 1 places behind it are not believed here");
+    blocked(&shop, "s/shop/k/000701.json and 1 more behind it are not believed here");
 }
 
 #[test]
@@ -186,7 +189,7 @@ fn what_no_listing_shows_ends_no_numbers() {
     std::os::unix::fs::symlink("nowhere", object(&shop, 3)).unwrap();
     fs::create_dir(object(&shop, 4)).unwrap();
     assert_eq!(say(&shop, "freeze", "shop")["n"], 5);
-    blocked(&shop, "statement 2-4 of shop is missing");
+    blocked(&shop, "statements 2-4 of shop are missing");
 }
 
 #[test]
@@ -205,14 +208,14 @@ fn no_number_of_strangers_objects_ends_what_may_be_said() {
         told[0].as_str().unwrap().to_owned()
     };
     let text = told();
-    assert!(text.contains("000002.json and 698 places behind it are not believed here"), "{text}");
+    assert!(text.contains("000002.json and 698 more behind it are not believed here"), "{text}");
     assert!(text.contains("--without 2-700 "), "{text}");
     blocked(&shop, "are not believed here");
     for n in (5_000..6_000).step_by(2) {
         fs::write(object(&shop, n), "junk").unwrap();
     }
     let text = told();
-    assert!(text.contains("000002.json and 1198 places behind it are not believed here"), "{text}");
+    assert!(text.contains("000002.json and 1198 more behind it are not believed here"), "{text}");
     assert!(text.contains("--without 2-700,5000,5002,") && text.contains(",5096 "), "{text}");
     for n in (5_000..6_000).step_by(2) {
         fs::remove_file(object(&shop, n)).unwrap();

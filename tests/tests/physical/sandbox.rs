@@ -282,7 +282,7 @@ fn without_a_sandbox_no_drill_runs_and_nothing_else_without_a_word() {
     fs::set_permissions(open.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let (ran, _folder, _) = without_in(&open.path().display().to_string(), &[]);
     let said = ran.failed(12, "no_sandbox");
-    assert!(said.contains("is neither run nor believed") && !said.contains("namespace"), "{said}");
+    assert!(said.contains("drctl does not use") && !said.contains("namespace"), "{said}");
     for more in [&["--drill"][..], &[]] {
         let (ran, _folder, path) = without(more);
         let said = ran.failed(12, "no_sandbox");

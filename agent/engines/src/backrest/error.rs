@@ -115,7 +115,7 @@ impl Classified for BackRestError {
 fn stanza_hint(code: u32) -> String {
     match code {
         1 | 3 => {
-            "if the stanza is new run `drctl stanza config` and `drctl stanza create`; if it is not, \
+            "if the stanza is new run `drctl stanza config SOURCE` and `drctl stanza create SOURCE`; if it is not, \
              the repository is not where it should be (is it mounted?), or has lost files"
         }
         5 => {

@@ -187,7 +187,7 @@ impl Exit {
                  repository"
             }
             (55, _) => {
-                "if the stanza is new run `drctl stanza config` and `drctl stanza create`; if it is \
+                "if the stanza is new run `drctl stanza config SOURCE` and `drctl stanza create SOURCE`; if it is \
                  not, the repository is not where it should be (is it mounted?), or has lost files"
             }
             (_, ExitKind::Repository) => {

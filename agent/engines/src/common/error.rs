@@ -53,7 +53,7 @@ pub enum EngineError {
         why: String,
     },
     /// A program or a file that another account can change.
-    #[error("{} is neither run nor believed: {why}", .path.display())]
+    #[error("drctl does not use {}: {why}", .path.display())]
     Changeable {
         /// The program or the file.
         path: PathBuf,

@@ -12,6 +12,7 @@ use crate::engine::pg::Gone;
 use crate::engine::pg::another_cluster::Change;
 use crate::jobs::LastJob;
 use crate::repository::findings::suspect;
+use crate::repository::statements::lost_words;
 use crate::repository::{CLOCKS_APART, Forgotten};
 
 /// Where one source stands.
@@ -240,9 +241,8 @@ impl SourceStatus {
         let gone = || self.vanished.iter().filter(|lost| !lost.is_distrusted());
         let worst = gone().find(is_newest);
         let lost = worst.or_else(|| gone().next())?;
-        // Where only statements are missing, they say themselves what to do.
         if gone().all(|lost| layout::statement_at(&lost.key.as_str().into()).is_some()) {
-            let (code, text) = (FindingCode::ObjectGone, shown(&lost.why, 700));
+            let (code, text) = (FindingCode::ObjectGone, lost_words(&self.source, lost));
             let all = gone().map(|lost| &lost.key);
             return Some(Judged::attention(code, &lost.key, text).since(lost.at).of_all(all));
         }
@@ -507,10 +507,12 @@ pub(super) mod tests {
         assert!(text.contains("who may write into the bucket"), "{text}");
         let (_, text) = judged(vec![lost("pgbackrest: main/1/20261126-010203F")]);
         assert!(!text.contains("bucket") && text.contains("who removed it"), "{text}");
-        // A statement speaks for itself, and for nothing that is gone beside it.
+        // Of a statement it is told how it is left out, and nothing is told for what is gone beside it.
         let said = "s/shop/k/000003.json";
         let (health, text) = judged(vec![lost(said)]);
-        assert_eq!((health, text.as_str()), (Health::Attention, "its manifest is gone"));
+        assert_eq!(health, Health::Attention);
+        assert!(text.starts_with("statement 3 of shop (s/shop/k/000003.json): "), "{text}");
+        assert!(text.contains("drctl unfreeze shop --without 3 "), "{text}");
         let (_, text) = judged(vec![lost(said), lost("s/shop/l/x/1-2")]);
         assert!(text.contains("2 things") && text.contains("catalog forget shop"), "{text}");
         let newest = increment();

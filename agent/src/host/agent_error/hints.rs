@@ -42,8 +42,9 @@ impl AgentError {
     fn hint_of_place(&self) -> Option<&'static str> {
         Some(match self {
             Self::NotARepository { .. } => {
-                "check repository.url, and that its file system is mounted; `drctl init` makes a \
-                 repository in a place that is new"
+                "the backups, if there are any, are not at this URL: check repository.url (its prefix too), and \
+                 that a file system is mounted. Nothing was written. `drctl init` only if there never was a \
+                 repository"
             }
             Self::OtherRepository { .. } => {
                 "somebody put another repository, or its marker, in the place of yours: check \
@@ -98,7 +99,8 @@ impl AgentError {
             }
             Self::Hook(..) => {
                 "nothing was written and nothing was removed: run the hook's command by hand, as the account \
-                 that runs drctl; on_failure = \"go-on\" has the job begin all the same"
+                 that runs drctl, or ask its address with curl from this host; on_failure = \"go-on\" has the \
+                 job begin all the same"
             }
             _ => return self.hint_of_audit(),
         })
@@ -142,9 +144,8 @@ impl AgentError {
     fn hint_of_key(&self) -> Option<String> {
         let text = match self {
             Self::NoIdentity(_) => {
-                "name the identity's file with --identity FILE, or in keys.identity; the identity \
-                 of any recipient that `drctl show` lists will do, the offline recovery identity \
-                 too"
+                "name the identity's file with --identity FILE, or in keys.identity: that of any recipient \
+                 which `drctl show` lists, the offline recovery identity too"
             }
             Self::NoIdentityToTest => "name its file with --identity FILE, or in keys.identity",
             Self::NoSigningKey => "set keys.signing_key: what is not signed does not count",
@@ -164,7 +165,7 @@ impl AgentError {
             Self::Configuration(_) => "correct these lines; `drctl config check` looks again",
             Self::Secret { .. } => {
                 "put the secret there, readable by drctl's account alone, or correct its place in the \
-                 configuration or on the command line"
+                 configuration or on the command line. Nothing was written"
             }
             Self::NotPrivate { .. } | Self::Changeable { .. } => return self.hint_of_others(),
             Self::UnknownSource { known, .. } => {

@@ -10,8 +10,9 @@ impl StoreError {
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self.code() {
             "store_denied" => {
-                "check the credentials, their expiry, and what the bucket's policy grants; \
-                 `drctl doctor` shows which right is missing"
+                "check the credentials, their expiry, and what the bucket's policy grants; of a directory, \
+                 that drctl's account owns it and may write there. `drctl doctor` shows which right is \
+                 missing. What was committed before is as it was"
             }
             "store_moved" => {
                 "put the repository's directory back, or mount its file system again, and run the \
@@ -28,7 +29,8 @@ impl StoreError {
             }
             "store_no_bucket" => {
                 "correct the URL or the endpoint (repository.url, repository.endpoint; `init` takes the \
-                 URL and --endpoint), or make the bucket: drctl makes none"
+                 URL and --endpoint), or make the bucket: drctl makes none. Nothing was \
+                 written"
             }
             "store_full" => {
                 "free space on the repository's disk; nothing that was committed is touched, and \
@@ -57,7 +59,10 @@ impl StoreError {
                  written; drctl does not make the repository's directory"
             }
             "store_open" => "correct [repository] in the configuration; `drctl config check` helps",
-            _ => "check that the bucket can be reached; `drctl doctor` tries each step",
+            _ => {
+                "check that the bucket can be reached; `drctl doctor` tries each step. What was committed \
+                 before is as it was"
+            }
         })
     }
 

@@ -40,7 +40,7 @@ async fn end_all(server: &PgServer, application: &str) -> Result<(), EngineError
     loop {
         let failed = EngineError::query("end the sessions");
         let row = session.client.query_one(END, &[&application]).await.map_err(failed)?;
-        let left: i64 = row.get(0);
+        let left: i64 = row.try_get(0).map_err(EngineError::query("end the sessions"))?;
         if left == 0 {
             return Ok(());
         }

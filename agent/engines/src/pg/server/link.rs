@@ -288,9 +288,10 @@ impl AsyncWrite for Link {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.guard.asks();
-        // Whoever had nothing to wait for when he read last is woken to read again.
+        // Whoever had nothing to wait for when he read last is woken to read again, and waits from now on.
         if let (None, Some(patience)) = (this.waiting, this.patience.get()) {
             let now = Instant::now();
+            this.waiting = Some(now);
             let _ = this.poll_alarm(cx, now.checked_add(patience).unwrap_or(now));
         }
         let written = if let First::Awaited(_) = this.first {
