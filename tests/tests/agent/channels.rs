@@ -359,7 +359,7 @@ fn a_hostile_endpoint_costs_bounded_time_and_memory() {
     let why = |name: &str| of(&answer, name)["why"].as_str().unwrap_or_default().to_owned();
     let expected = [
         ("silent", "no answer in time"),
-        ("redirect", "followed to no other place"),
+        ("redirect", "redirects are not followed"),
         ("broken", "500"),
         ("refuses", "404"),
         ("unencrypted", "https://"),
