@@ -107,7 +107,7 @@ async fn planned_and_run(
     let done = done?;
     if args.to_stdout {
         let count = total(done.iter().map(|one| one.plain_bytes));
-        screen.say(format!("wrote {}: every byte is the one that the server sent", bytes(count)));
+        screen.say(format!("wrote {}: every byte is the one that was backed up", bytes(count)));
         return Ok((Exit::Success, Vec::new()));
     }
     print_done(screen, &planned, &done, began.elapsed().as_secs_f64());
@@ -350,7 +350,7 @@ fn print_done(screen: Screen, planned: &PlannedRestore<'_>, done: &[Restored], s
                 None if failed > 0 => "statements failed",
                 Some(_) => "every table has the rows that were dumped",
                 None if to_server => "every statement was accepted",
-                None => "every byte is the one that the server sent",
+                None => "every byte is the one that was backed up",
             };
             rows.push(vec![
                 shown(&one.target, NAME_SHOWN),
