@@ -46,16 +46,14 @@ pub(super) async fn subject(
     Ok((found.manifest.source, Some(found.manifest.backup)))
 }
 
-/// Refuses what is a backup's name where only a source is frozen.
-pub(super) fn names_a_source(stated: Stated, what: &str) -> Result<()> {
-    let only = matches!(stated, Stated::Freeze | Stated::Unfreeze);
-    if !only || !(what.contains('/') || what.parse::<BackupId>().is_ok()) {
+/// Refuses the name of a backup where a source is meant.
+fn names_a_source(stated: Stated, what: &str) -> Result<()> {
+    if !what.contains('/') && what.parse::<BackupId>().is_err() {
         return Ok(());
     }
     let text = format!(
-        "`drctl {}` takes a source, and `{what}` is a backup: to keep one backup, `drctl pin {what}`, or \
-         `drctl hold {what}`. Nothing was written",
-        if stated == Stated::Freeze { "freeze" } else { "unfreeze" }
+        "`drctl {stated}` takes a source, and `{what}` is a backup: to keep one backup, `drctl pin {what}`, or \
+         `drctl hold {what}`. Nothing was written"
     );
     Err(AgentError::Usage(text).into())
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::args::{StatementVerb, UnfreezeArgs};
 use super::screen::{Screen, line, table};
-use super::statement_subject::{known, names_a_source, subject};
+use super::statement_subject::{known, subject};
 use crate::host::{AgentError, Exit, Setup};
 use crate::repository::chain::is_broken;
 use crate::repository::removed::tombstone;
@@ -50,8 +50,7 @@ async fn one(
 async fn unfreeze(screen: Screen, setup: &Setup, args: &UnfreezeArgs) -> Result<Exit> {
     let without = args.without.as_deref().map_or_else(|| Ok(Vec::new()), numbers)?;
     let repository = setup.repository().await?;
-    names_a_source(Stated::Unfreeze, &args.source)?;
-    let source = known(setup, &repository, &args.source).await?;
+    let (source, _) = subject(setup, &repository, Stated::Unfreeze, &args.source).await?;
     let (stated, reason) = (Stated::Unfreeze, args.reason.clone());
     write(screen, setup, &repository, &Wish { source, stated, backup: None, reason, without }).await
 }
@@ -259,16 +258,13 @@ fn object(said: &Statement) -> Value {
 }
 
 fn text(all: &[(SourceId, Statements)]) -> String {
-    let head = ["SOURCE", "NO", "STATEMENT", "OF", "AT", "BY", "IN FORCE", "REASON"];
+    let head = ["SOURCE", "NO", "STATEMENT", "OF", "AT", "BY", "KEEPS", "REASON"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (source, said) in all {
         for Statement { n, statement, backup, reason, at, host, account, without, .. } in
             said.said.iter().map(|one| &one.statement)
         {
-            let stands = match said.in_force.has(*n) || !without.is_empty() {
-                true => "yes",
-                false => "-",
-            };
+            let stands = if said.in_force.has(*n) { "yes" } else { "-" };
             rows.push(vec![
                 source.to_string(),
                 n.to_string(),

@@ -52,12 +52,11 @@ pub(crate) async fn meant(setup: &Setup, what: Option<&str>) -> Result<Vec<Sourc
     if let Some((source, _)) = setup.configured(what) {
         return Ok(vec![source.clone()]);
     }
-    if let (Some(source), _) = named(None, what)? {
-        return Ok(vec![source]);
-    }
-    let path = setup.catalog_path();
-    let found = async { Catalog::open_read_only_within(&path, PATIENCE).await?.find(what).await };
-    if let Ok(backup) = found.await {
+    let (path, (source, wanted)) = (setup.catalog_path(), named(None, what)?);
+    let found = async { Catalog::open_read_only_within(&path, PATIENCE).await?.find(wanted).await };
+    if let Ok(backup) = found.await
+        && source.is_none_or(|source| source == backup.source)
+    {
         return Ok(vec![backup.source]);
     }
     let repository = setup.repository().await?;

@@ -371,17 +371,17 @@ fn whose(said: &Statement) -> String {
     format!("since {:.0} by {account} on {host}: {reason}", said.at)
 }
 
-/// What is told of a statement that was there and is gone, or another one now.
-pub(crate) fn lost_words(source: &SourceId, lost: &Lost) -> String {
-    let (key, n) = (lost.key.as_str(), layout::statement_at(&lost.key.as_str().into()));
-    let n = n.map_or(0, |(_, n)| n);
-    format!(
+/// What is told of a statement that was there and is gone, or another one now; nothing of what is none.
+pub(crate) fn lost_words(lost: &Lost) -> Option<String> {
+    let key = lost.key.as_str();
+    let (source, n) = layout::statement_at(&key.into())?;
+    Some(format!(
         "statement {n} of {source} ({}): {}. Nothing of {source} is removed meanwhile. Put the object back; when its \
          loss is explained, `drctl unfreeze {source} --without {n} --reason TEXT` (role `prune`), then say again what \
          has to stay",
         shown(key, 200),
         shown(&lost.why, 300)
-    )
+    ))
 }
 
 #[cfg(test)]

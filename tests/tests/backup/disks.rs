@@ -169,7 +169,8 @@ fn a_state_directory_that_cannot_be_written_stops_no_backup() {
          step next backup shop\nstep listed list\nstep status status\n",
     );
     let next = step(&shop.site, "next");
-    assert!(next.err.contains("the catalog in"), "{}", next.err);
+    let unusable = "cannot be used (";
+    assert!(next.err.contains("the catalog in ") && next.err.contains(unusable), "{}", next.err);
     let answer = next.ended(0).json();
     assert!(answer["notes"].to_string().contains("cannot be used"), "{answer}");
     let listed = step(&shop.site, "listed").ended(0).json();

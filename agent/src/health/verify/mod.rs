@@ -101,19 +101,17 @@ fn looked(
     if proven.manifest.kind.external().is_some() {
         return (Closeness::Structure, "only its record: the data is in pgBackRest's repository");
     }
-    let data = if verdict.opened { Closeness::Plain } else { Closeness::Stored };
-    match (depth, verdict.opened) {
-        (Depth::Structure, _) => (
-            Closeness::Structure,
-            "signature, and that each object is there with its signed length",
-        ),
-        (Depth::Data, _) if !verdict.problems.is_empty() => {
-            (data, "all of it; READ counts what is undamaged")
-        }
-        (Depth::Data, false) => {
-            (Closeness::Stored, "every stored byte; not decrypted: no identity at hand fits")
-        }
-        (Depth::Data, true) => (Closeness::Plain, "every stored and every decrypted byte"),
+    if depth == Depth::Structure {
+        let words = "signature, and that each object is there with its signed length";
+        return (Closeness::Structure, words);
+    }
+    let (closeness, words) = match verdict.opened {
+        false => (Closeness::Stored, "every stored byte; not decrypted: no identity at hand fits"),
+        true => (Closeness::Plain, "every stored and every decrypted byte"),
+    };
+    match verdict.problems.is_empty() {
+        true => (closeness, words),
+        false => (closeness, "all of it; READ counts what is undamaged"),
     }
 }
 

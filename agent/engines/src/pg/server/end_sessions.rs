@@ -38,9 +38,9 @@ async fn end_all(server: &PgServer, application: &str) -> Result<(), EngineError
     let session = Session::open(server, &server.maintenance_database, "drctl/abort").await?;
     // The server cuts names at 63 bytes; ours are shorter.
     loop {
-        let failed = EngineError::query("end the sessions");
-        let row = session.client.query_one(END, &[&application]).await.map_err(failed)?;
-        let left: i64 = row.try_get(0).map_err(EngineError::query("end the sessions"))?;
+        let asked = session.client.query_one(END, &[&application]).await;
+        let left: Result<i64, _> = asked.and_then(|row| row.try_get(0));
+        let left = left.map_err(EngineError::query("end the sessions"))?;
         if left == 0 {
             return Ok(());
         }
