@@ -58,3 +58,28 @@ fn peak_memory_is_bounded_and_flat_as_the_database_grows() {
         assert!(large < small + FLAT_KIB, "{kind}: {small} KiB became {large} KiB");
     }
 }
+
+/// A row may have a gigabyte; what a message of a server has otherwise is bounded far below.
+#[test]
+fn a_row_of_any_length_is_counted() {
+    let server = server();
+    let (db, owner) = (name(), name());
+    // An index that calls a function of its owner's: a count that is planned would run it.
+    server.psql("postgres", &format!("create role {owner}; create database {db} owner {owner}"));
+    let sql = format!(
+        "set role {owner}; create function odd(bytea) returns bool immutable language plpgsql as \
+         $$ begin return length($1) % 2 = 1; end $$; create table t(x bytea); \
+         create index on t (odd(x)); \
+         insert into t select convert_to(repeat('x', g << 20), 'SQL_ASCII') \
+         from generate_series(1, 41, 40) g"
+    );
+    server.psql(&db, &sql);
+    let site = Site::empty();
+    let url = format!("file://{}", site.path("repository").display());
+    site.init(&server, &url, &["--database", &db]);
+    let id = site.backup();
+    let identity = site.identity().display().to_string();
+    let shown = site.json(0, &["show", &id, "--identity", &identity]).to_string();
+    assert!(shown.contains("\"rows\":2"), "{shown}");
+    server.psql("postgres", &format!("drop database {db}; drop role {owner}"));
+}

@@ -61,6 +61,56 @@ fn a_server_that_chatters_and_does_not_answer_is_given_up() {
     }
 }
 
+/// A row of a table, and one that ends an answer.
+const ROW: &[u8] = b"D\0\0\0\x06\0\0";
+const READY: &[u8] = b"Z\0\0\0\x05I";
+
+#[test]
+fn an_answer_without_an_end_is_given_up() {
+    let server = cluster();
+    for (word, arguments) in [
+        (&b"IDENTIFY_SYSTEM"[..], ["backup", "shop"].as_slice()),
+        (b"BASE_BACKUP", &["backup", "shop"]),
+        (b"START_REPLICATION", &["wal", "stream", "shop"]),
+    ] {
+        let site = site(&server);
+        by(&site, &server, Between::before(server.port()).chatty_after(word, ROW).start());
+        let said = site.fails(10, "query", arguments);
+        assert!(said.contains("no end") || said.contains("without an end"), "{said}");
+        assert_eq!(site.manifests().len(), 0);
+    }
+}
+
+#[test]
+fn a_stream_that_brings_what_belongs_elsewhere_or_keeps_no_promise_is_begun_again() {
+    let shop = Archiving::start(false);
+    // It is alive, and has sent the WAL up to a position that no cluster reaches.
+    let promise = [&b"d\0\0\0\x16k\x7f"[..], &[0; 16]].concat();
+    let odd = "not one that PostgreSQL gives";
+    let mut port = shop.server.port();
+    for (chat, why) in [
+        (&promise[..], "and sends none"),
+        (READY, odd),
+        (ROW, odd),
+        (b"d\0\0\0\x04", odd),
+        (b"d\0\0\0\x05x", odd),
+    ] {
+        let before = Between::before(shop.server.port()).chatty_after(STATUS, chat).start();
+        if port == shop.server.port() {
+            by(&shop.site, &shop.server, before);
+        } else {
+            shop.site.replace(&format!("port = {port}\n"), &format!("port = {before}\n"));
+        }
+        port = before;
+        let streaming = Streaming::launch(&shop, &["--interval", "1"]);
+        until("it to be given up", || {
+            let said = streaming.said();
+            said.contains("the stream broke off, reconnecting") && said.contains(why)
+        });
+        assert_eq!(streaming.end(), Some(130), "{why}");
+    }
+}
+
 #[test]
 fn a_stream_whose_server_falls_silent_is_begun_again() {
     let shop = Archiving::start(false);

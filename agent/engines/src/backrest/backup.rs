@@ -1,9 +1,10 @@
 //! A backup by pgBackRest, watched while it runs, and read back when it has ended.
 
+use std::io;
 use std::time::Duration;
 
 use drctl_model::{ExternalType, shown};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader};
 use tokio::process::ChildStdout;
 
 use super::info::{Backup, Cluster, InfoError};
@@ -105,12 +106,10 @@ async fn read(
     let (mut output, mut line, mut label) = (BufReader::new(output), Vec::new(), None);
     let mut last = None;
     loop {
-        line.clear();
-        let read = output.read_until(b'\n', &mut line).await;
-        if read.map_err(EngineError::io("read what pgbackrest writes"))? == 0 {
+        let read = next_line(&mut output, &mut line).await;
+        if !read.map_err(EngineError::io("read what pgbackrest writes"))? {
             return Ok(label);
         }
-        line.truncate(MAX_LINE);
         match parse(&String::from_utf8_lossy(&line)) {
             Some(Said::Label(text)) => label = Some(text),
             Some(Said::Step(step)) if last != Some(step) => {
@@ -118,6 +117,28 @@ async fn read(
                 progress(step);
             }
             _ => {}
+        }
+    }
+}
+
+/// Reads the next line, of a longer one the first [`MAX_LINE`] bytes; whether there was one.
+async fn next_line(
+    output: &mut (impl AsyncBufRead + Unpin),
+    line: &mut Vec<u8>,
+) -> io::Result<bool> {
+    line.clear();
+    loop {
+        let come = output.fill_buf().await?;
+        if come.is_empty() {
+            return Ok(!line.is_empty());
+        }
+        let end = come.iter().position(|byte| *byte == b'\n');
+        let n = end.map_or(come.len(), |end| end + 1);
+        let room = MAX_LINE.saturating_sub(line.len());
+        line.extend_from_slice(&come[..n.min(room)]);
+        output.consume(n);
+        if end.is_some() {
+            return Ok(true);
         }
     }
 }
@@ -156,4 +177,23 @@ fn percent(line: &str) -> Option<u16> {
     }
     let (whole, part): (u16, u16) = (whole.parse().ok()?, part.parse().ok()?);
     (whole <= 100).then(|| (whole * 100 + part).min(10_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_a_line_without_an_end_only_its_beginning_is_kept() {
+        let text = [&b"one\n\n"[..], &vec![b'x'; 5 * MAX_LINE], b"\ntwo\nlast"].concat();
+        let mut output = BufReader::with_capacity(1000, &text[..]);
+        let (mut line, mut found) = (Vec::new(), Vec::new());
+        while next_line(&mut output, &mut line).await.unwrap() {
+            found.push(line.clone());
+        }
+        let (long, rest) = (found.remove(2), found);
+        assert_eq!(rest, [&b"one\n"[..], b"\n", b"two\n", b"last"]);
+        assert_eq!(long, vec![b'x'; MAX_LINE]);
+        assert!(line.capacity() <= 2 * MAX_LINE);
+    }
 }

@@ -9,10 +9,14 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
+use super::bounded::Bounded;
 use super::info::InfoError;
 
 /// The file without which a stanza has no archive.
 const ARCHIVE_INFO: &str = "archive.info";
+
+/// The most files of an archive that are looked at: 80 TB of WAL in segments of 16 MB.
+const MOST_FILES: usize = 5_000_000;
 
 /// All that lies in a stanza's archive in one repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -117,7 +121,7 @@ impl ArchiveListing {
     /// [`InfoError`] for a text of another form; also where the stanza's own file is not listed:
     /// of a directory that is not there (not mounted, say) an empty list comes, and status 0.
     pub fn read(text: impl Read) -> Result<ArchiveListing, InfoError> {
-        let mut from = serde_json::Deserializer::from_reader(text);
+        let mut from = serde_json::Deserializer::from_reader(Bounded::new(text));
         let parsed = from.deserialize_map(Listing).and_then(|found| from.end().map(|()| found));
         let (found, has_info) =
             parsed.map_err(|error| InfoError::new(format!("its JSON cannot be read: {error}")))?;
@@ -226,9 +230,13 @@ impl<'de> Visitor<'de> for Listing {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut archives, mut has_info) = (BTreeMap::new(), false);
+        let (mut archives, mut has_info, mut files) = (BTreeMap::new(), false, 0);
         while let Some(path) = map.next_key::<String>()? {
             let entry: Entry = map.next_value()?;
+            files += 1;
+            if files > MOST_FILES {
+                return Err(serde::de::Error::custom(format!("more than {MOST_FILES} files")));
+            }
             has_info |= path == ARCHIVE_INFO;
             let id = path.split('/').next().unwrap_or_default();
             if !archives.contains_key(id) {

@@ -7,6 +7,7 @@
 //! helper of that account for it.
 
 mod backup;
+mod bounded;
 mod call;
 mod command;
 mod control;
@@ -50,7 +51,7 @@ pub use walk::{Gap, Run, Walk};
 
 /// The most bytes of an answer that is read as a whole. The longest there is, of `info`, has less
 /// than 1 KiB for each backup.
-const MAX_ANSWER: usize = 256 << 20;
+const MAX_ANSWER: usize = 64 << 20;
 
 /// One stanza of pgBackRest in one of its repositories.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use drctl_model::label_type;
 use serde_json::Value;
 
-use super::{BackRest, Command, Info, InfoError, MAX_ANSWER, call, checked, says};
+use super::{BackRest, Command, Info, InfoError, call, checked, says};
 use crate::common::EngineError;
 
 /// The list of backups and its copy: one of them is there wherever backups are.
@@ -14,6 +14,9 @@ const LISTS: [&str; 2] = ["backup.info", "backup.info.copy"];
 
 /// What says which files a backup has: the last that is written of it.
 const MANIFEST: &str = "backup.manifest";
+
+/// The most bytes of the names in one directory: a hundred thousand backups.
+const MAX_NAMES: usize = 16 << 20;
 
 /// What a backup's directory holds beside its manifest.
 const DATA: [&str; 2] = ["pg_data", "bundle"];
@@ -81,7 +84,7 @@ impl BackRest {
     async fn entries(&self, label: Option<&str>) -> Result<BTreeMap<String, Value>, EngineError> {
         let label = label.map(str::to_owned);
         let tool = self.tool(Command::ListBackups { label });
-        let (text, ended) = call::read(&tool, MAX_ANSWER, self.silence).await?;
+        let (text, ended) = call::read(&tool, MAX_NAMES, self.silence).await?;
         call::outcome("repo-ls", ended)?;
         let read: Result<BTreeMap<String, Value>, _> = serde_json::from_slice(&text);
         let odd = |error| InfoError::new(format!("its JSON cannot be read: {error}"));

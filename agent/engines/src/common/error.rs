@@ -25,6 +25,14 @@ pub enum EngineError {
         /// What shows what the server does that it works with.
         activity: Option<&'static str>,
     },
+    /// A tool ended, and something that it started holds its output open.
+    #[error("{tool} has ended, and something that it started held its output open for {} s", .waited.as_secs_f32())]
+    Held {
+        /// Its name.
+        tool: &'static str,
+        /// How long.
+        waited: Duration,
+    },
     /// A tool ended with another status than 0.
     #[error("{tool} failed ({status})")]
     ToolFailed {
@@ -97,7 +105,7 @@ impl EngineError {
     pub fn code(&self) -> &'static str {
         match self {
             EngineError::ToolFailed { .. } => "tool_failed",
-            EngineError::Silent { .. } => "silent",
+            EngineError::Silent { .. } | EngineError::Held { .. } => "silent",
             EngineError::NotEmpty { .. } => "not_empty",
             EngineError::Own(own) => own.said().code(),
             EngineError::NotPrivate { .. } | EngineError::Changeable { .. } => "not_private",

@@ -1,6 +1,7 @@
 //! Something handed to a program of the operator's on its standard input.
 
 use std::borrow::Cow;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::time::timeout;
 
 use super::EngineError;
 use super::process::Tool;
+use super::way::runs;
 
 /// Starts a program that no other account can change, hands it `input`, and waits for its end. It sees
 /// nothing of our environment but `PATH` and `TZ`; what does not end in time is killed with its children.
@@ -49,4 +51,20 @@ pub async fn run_alone(
     let tool = Tool::new("the hook", program.to_owned()).args(args);
     let tool = env.into_iter().fold(tool, |tool, (name, value)| tool.env(name, value));
     tool.start_alone()?.wait_within(within).await?.success()
+}
+
+/// Whether a program of the operator's could be started: it is there, may be run, and no other account
+/// can change it. It is not started.
+///
+/// # Errors
+/// [`EngineError::Changeable`], [`EngineError::Io`].
+pub fn may_run(program: &Path) -> Result<(), EngineError> {
+    runs(program)?;
+    let failed = |source| EngineError::io(format!("start {}", program.display()))(source);
+    let is_file = std::fs::metadata(program).map_err(failed)?.is_file();
+    let may = rustix::fs::access(program, rustix::fs::Access::EXEC_OK).map_err(io::Error::from);
+    match may {
+        Ok(()) if !is_file => Err(failed(io::ErrorKind::PermissionDenied.into())),
+        may => may.map_err(failed),
+    }
 }

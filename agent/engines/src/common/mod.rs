@@ -15,7 +15,7 @@ mod way;
 
 pub use below::{Below, stays_below};
 pub use error::{EngineError, OwnError, Stderr};
-pub use handed::{hand_to, run_alone};
+pub use handed::{hand_to, may_run, run_alone};
 pub use helper::{Helper, HelperError, Refusal, Waiting};
 pub use opened::{LONGEST_LINE, receive_opened, send_opened};
 pub use process::{blocking, kill_tools};

@@ -19,6 +19,10 @@ impl EngineError {
                      `silence` of the source if it needs longer; earlier backups are not affected"
                 )
             }
+            EngineError::Held { tool, .. } => format!(
+                "look what {tool} starts (a hook, a wrapper of its program), have that close its \
+                 output, and run the command again; earlier backups are not affected"
+            ),
             EngineError::NotEmpty { .. } => {
                 "restore into an empty server or under another database name; nothing was changed"
                     .to_owned()

@@ -101,11 +101,18 @@ impl Ask {
             group.lost(self.helper.failed(why.as_str()));
             self.helper.failed(why)
         };
+        let told = |said: Said| {
+            // What it has started may hold the output: nobody waits for the end of that.
+            if let Err(why) = self.helper.ended(said.clone()) {
+                group.lost(why);
+            }
+            self.helper.ended(said)
+        };
         let patience = PATIENCE.min(self.silence);
         let taken = timeout(patience, hear(&mut answers, &mut line)).await;
         match taken.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
             Ok(Some(Said::Taken)) => {}
-            Ok(Some(said)) => return self.helper.ended(said),
+            Ok(Some(said)) => return told(said),
             // Whoever refuses at once may not have heard all of it.
             Ok(None) if sent.is_ok() => return Err(lost(GONE.to_owned())),
             Err(error) if error.kind() == ErrorKind::TimedOut => {
@@ -126,7 +133,7 @@ impl Ask {
             };
             match said {
                 Ok(Some(Said::Worked)) => group.works(),
-                Ok(Some(said)) => return self.helper.ended(said),
+                Ok(Some(said)) => return told(said),
                 Ok(None) => return Err(lost(GONE.to_owned())),
                 Err(error) => return Err(lost(format!("cannot be heard: {error}"))),
             }

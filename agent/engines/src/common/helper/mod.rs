@@ -75,7 +75,7 @@ impl Request {
 }
 
 /// What a helper says, a line each.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Said {
     /// The request was heard whole.

@@ -132,16 +132,30 @@ async fn a_helper_that_is_gone_is_a_failure_whatever_came_before() {
         assert!(matches!(helper_error(&error), HelperError::Failed { .. }), "{said}: {error}");
     }
     // What it has started lives on, with its pipes.
-    let dies = async {
+    let dies = async |said: &'static str| {
         let (stream, _) = listener.accept().await.unwrap();
         let pipes = crate::common::opened::receive_opened(&stream, super::PIPES).await.unwrap();
         stream.writable().await.unwrap();
-        stream.try_write(b"\"taken\"\n").unwrap();
+        stream.try_write(said.as_bytes()).unwrap();
         pipes
     };
-    let (heard_of_it, _pipes) = tokio::join!(timeout(LONG / 4, heard(&tool, LONG)), dies);
+    let (heard_of_it, _pipes) =
+        tokio::join!(timeout(LONG / 4, heard(&tool, LONG)), dies("\"taken\"\n"));
     let error = heard_of_it.expect("it is known at once").unwrap_err();
     assert!(matches!(helper_error(&error), HelperError::Failed { .. }), "{error}");
+    for said in [
+        "\"taken\"\n{\"failed\":\"no more room\"}\n",
+        "\"taken\"\n{\"killed\":0}\n",
+        "{\"refused\":{\"text\":\"not this\",\"hint\":\"write that\"}}\n",
+    ] {
+        let (heard_of_it, _pipes) = tokio::join!(timeout(LONG / 4, heard(&tool, LONG)), dies(said));
+        let error = heard_of_it.expect("it is known at once").unwrap_err();
+        assert!(!matches!(error, EngineError::Silent { .. } | EngineError::Held { .. }), "{error}");
+    }
+    let (short, said) = (Duration::from_secs(3), "\"taken\"\n{\"ended\":0}\n");
+    let (heard_of_it, _pipes) = tokio::join!(heard(&tool, short), dies(said));
+    let error = heard_of_it.unwrap_err();
+    assert!(matches!(error, EngineError::Held { .. }), "{error}");
     // A child of another test may hold the listener until it becomes its program.
     drop((listener, folder));
     let error = heard(&tool, LONG).await.unwrap_err();

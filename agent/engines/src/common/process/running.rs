@@ -34,6 +34,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long to wait for the rest of a tool's messages when it has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// How long something that a tool started may hold its output open when the tool has ended.
+const HELD: Duration = Duration::from_secs(30);
+
 /// How a tool ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -127,7 +130,8 @@ impl Running {
 
     /// A handle that watches the tool while another one awaits it.
     pub(crate) fn watch(&self) -> Watch {
-        Watch { name: self.name, activity: self.activity, group: Arc::clone(&self.group) }
+        let (group, ended) = (Arc::clone(&self.group), self.ended.clone());
+        Watch { name: self.name, activity: self.activity, group, ended }
     }
 
     /// Waits until the tool has ended by itself, as long as it works.
@@ -169,6 +173,7 @@ pub(crate) struct Watch {
     name: &'static str,
     activity: Option<&'static str>,
     group: Arc<Group>,
+    ended: watch::Receiver<bool>,
 }
 
 impl Watch {
@@ -178,24 +183,31 @@ impl Watch {
     }
 
     /// Does work that waits for the tool; an error where it lasts, and neither the tool nor one of
-    /// its children has done anything for so long, or its helper is lost. Whoever computes, reads or
+    /// its children has done anything for so long, or its helper is lost; or where it goes on long after the tool has ended. Whoever computes, reads or
     /// writes is let work: it may have nothing to say for hours.
     pub(crate) async fn over<T>(
         self,
         silence: Duration,
         work: impl Future<Output = Result<T, EngineError>>,
     ) -> Result<T, EngineError> {
-        let mut work = pin!(work);
-        let mut seen = self.group.done();
+        let (mut work, mut ended) = (pin!(work), self.ended.clone());
+        let (mut seen, mut waited, mut is_over) = (self.group.done(), silence, false);
         loop {
             let done = tokio::select! {
                 biased;
-                done = timeout(silence, &mut work) => done,
+                done = timeout(waited, &mut work) => done,
                 // What it has started may hold an output open for as long as it likes.
                 lost = self.group.is_lost() => return Err(lost),
+                _ = ended.wait_for(|ended| *ended), if !is_over => {
+                    (waited, is_over) = (silence.min(HELD), true);
+                    continue;
+                }
             };
             if let Ok(done) = done {
                 return done;
+            }
+            if is_over {
+                return Err(EngineError::Held { tool: self.name, waited });
             }
             let done = self.group.done();
             if done == seen {

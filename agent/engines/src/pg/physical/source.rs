@@ -50,7 +50,8 @@ pub struct BaseBackupSource {
     facts: Cluster,
     tablespaces: usize,
     expected: Vec<Option<u64>>,
-    next: usize,
+    /// What has come already.
+    streams: BTreeSet<StreamId>,
 }
 
 /// What is known of the cluster before the first byte.
@@ -181,7 +182,7 @@ impl BaseBackupSource {
             facts,
             tablespaces: expected.len(),
             expected,
-            next: 0,
+            streams: BTreeSet::new(),
         }
     }
 
@@ -197,7 +198,7 @@ impl BaseBackupSource {
             None => (StreamId::base(), "the data directory".to_owned()),
         };
         let facts = TablespaceFacts { oid, path: path.to_owned(), files: 0 };
-        let expected_bytes = self.expected.get(self.next).copied().flatten();
+        let expected_bytes = self.expected.get(self.streams.len()).copied().flatten();
         Ok(self.run(id, label, expected_bytes, Content::Tablespace(facts)))
     }
 
@@ -217,6 +218,11 @@ impl BaseBackupSource {
         });
         ToolRun { id, label, expected_bytes, output, outcome }
     }
+}
+
+/// The backup as a whole is not what it should be.
+fn broken(why: &str) -> EngineError {
+    damaged("the base backup", WalkError::Contents(why.to_owned()))
 }
 
 fn damaged(what: &str, source: WalkError) -> EngineError {
@@ -305,25 +311,22 @@ impl BackupSource for BaseBackupSource {
             }
             _ => None,
         };
-        self.next += 1;
+        if let Some(run) = run.as_ref().filter(|run| !self.streams.insert(run.id.clone())) {
+            return Err(broken(&format!("the server sends {} twice", run.label)));
+        }
         Ok(run)
     }
 
     async fn finish(self: Box<Self>, _streams: &[StreamFacts]) -> Result<Finished, EngineError> {
-        let BaseBackupSource { shared, server, label, facts, tablespaces, next, .. } = *self;
+        let BaseBackupSource { shared, server, label, facts, tablespaces, streams, .. } = *self;
         let mut copy = shared.lock().await;
-        let (stop, timeline) = copy.stop.ok_or_else(|| {
-            let missing = "the server did not say where it ends".to_owned();
-            damaged("the base backup", WalkError::Contents(missing))
-        })?;
-        if next <= tablespaces + 1 || !copy.in_listing {
-            let missing = "an archive or the manifest is missing".to_owned();
-            return Err(damaged("the base backup", WalkError::Contents(missing)));
+        let (stop, timeline) =
+            copy.stop.ok_or_else(|| broken("the server did not say where it ends"))?;
+        if streams.len() <= tablespaces || !copy.in_listing {
+            return Err(broken("an archive or the manifest is missing"));
         }
-        let walker = copy.walker.take();
-        let hasher =
-            walker.ok_or_else(|| damaged("the base backup", WalkError::Contents("cut".into())))?;
-        let mut hasher = hasher.into_visitor();
+        let walker = copy.walker.take().ok_or_else(|| broken("cut"))?;
+        let mut hasher = walker.into_visitor();
         let said =
             compare(&copy.listing, &hasher).map_err(|error| damaged("the base backup", error))?;
         let parent = facts.parent;
@@ -333,11 +336,10 @@ impl BackupSource for BaseBackupSource {
         let start = ranges.first().map_or(facts.start.0, |range| range.start);
         if start != facts.start.0 || ranges.last().is_none_or(|range| range.end != stop) {
             let odd = "the server's manifest needs another part of the WAL than the server says";
-            return Err(damaged("the base backup", WalkError::Contents(odd.to_owned())));
+            return Err(broken(odd));
         }
         if said.system_id.is_some_and(|id| id != facts.system_id) {
-            let odd = "the server's manifest is of another cluster".to_owned();
-            return Err(damaged("the base backup", WalkError::Contents(odd)));
+            return Err(broken("the server's manifest is of another cluster"));
         }
         hasher.is_of(facts.system_id).map_err(|error| damaged("the base backup", error))?;
         let mut suspect: Vec<String> =

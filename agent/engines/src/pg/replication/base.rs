@@ -88,10 +88,23 @@ impl Replication {
     /// [`ServerError::Query`]: a manifest that the server does not take, such as another cluster's.
     pub async fn upload_manifest(&mut self, manifest: &[u8]) -> Result<(), EngineError> {
         self.wire.bear(self.silence);
+        in_time(UPLOAD, self.silence, self.wants_manifest()).await?;
+        for piece in manifest.chunks(PIECE) {
+            self.wire.copy_data(piece).await.map_err(lost(UPLOAD))?;
+        }
+        let done = self.wire.send(|out| {
+            frontend::copy_done(out);
+            Ok(())
+        });
+        done.await.map_err(lost(UPLOAD))?;
+        in_time(UPLOAD, self.silence, self.taken()).await
+    }
+
+    async fn wants_manifest(&mut self) -> Result<(), EngineError> {
         self.wire.command("UPLOAD_MANIFEST").await.map_err(lost(UPLOAD))?;
         loop {
             match self.wire.next().await.map_err(lost(UPLOAD))? {
-                Reply::Message(Message::CopyInResponse(_)) => break,
+                Reply::Message(Message::CopyInResponse(_)) => return Ok(()),
                 Reply::Message(Message::ErrorResponse(error)) => {
                     let source = said(&error);
                     return Err(EngineError::from(ServerError::Query {
@@ -105,15 +118,6 @@ impl Replication {
                 Reply::Message(_) => {}
             }
         }
-        for piece in manifest.chunks(PIECE) {
-            self.wire.copy_data(piece).await.map_err(lost(UPLOAD))?;
-        }
-        let done = self.wire.send(|out| {
-            frontend::copy_done(out);
-            Ok(())
-        });
-        done.await.map_err(lost(UPLOAD))?;
-        in_time(UPLOAD, self.silence, self.taken()).await
     }
 
     /// What the server says of a manifest that it was told.
@@ -148,9 +152,12 @@ impl Replication {
              MANIFEST 'yes', MANIFEST_CHECKSUMS 'SHA256', TABLESPACE_MAP true, WAL true{rate}{part})",
             quote_literal(&options.label)
         );
-        // Nothing is said while a checkpoint is spread over its time.
-        let spread =
-            if options.fast_checkpoint { Duration::ZERO } else { self.checkpoint().await? };
+        // Nothing is said while a checkpoint is spread over its time, and before it one that runs already.
+        let spread = if options.fast_checkpoint {
+            Duration::ZERO
+        } else {
+            self.checkpoint().await?.saturating_mul(2)
+        };
         let patience = self.silence.saturating_add(spread);
         self.wire.bear(patience);
         self.wire.command(&command).await.map_err(lost(ACTION))?;

@@ -188,7 +188,7 @@ impl Replication {
     /// [`ServerError::Query`].
     pub async fn create_slot(&mut self, name: &str) -> Result<(), EngineError> {
         let command = format!("CREATE_REPLICATION_SLOT {name} PHYSICAL (RESERVE_WAL true)");
-        self.rows(&command, &format!("make the replication slot {name}")).await.map(drop)
+        self.row(&command, &format!("make the replication slot {name}")).await.map(drop)
     }
 
     /// Makes the server keep its WAL from now on, for as long as this connection lives.
@@ -200,7 +200,7 @@ impl Replication {
         let name = format!("drctl_{}_{:08x}", std::process::id(), fastrand());
         let command =
             format!("CREATE_REPLICATION_SLOT {name} TEMPORARY PHYSICAL (RESERVE_WAL true)");
-        self.rows(&command, "make the server keep its WAL for the base backup").await.map(drop)
+        self.row(&command, "make the server keep its WAL for the base backup").await.map(drop)
     }
 
     async fn one_row(
@@ -208,30 +208,30 @@ impl Replication {
         command: &str,
         action: &str,
     ) -> Result<Vec<Option<String>>, EngineError> {
-        self.rows(command, action).await?.into_iter().next().ok_or_else(|| odd(action))
+        self.row(command, action).await?.ok_or_else(|| odd(action))
     }
 
-    /// Runs a command that answers with rows of text, or with none.
-    async fn rows(
+    /// Runs a command that answers with a row of text, or with none.
+    async fn row(
         &mut self,
         command: &str,
         action: &str,
-    ) -> Result<Vec<Vec<Option<String>>>, EngineError> {
-        in_time(action, self.silence, self.all_rows(command, action)).await
+    ) -> Result<Option<Vec<Option<String>>>, EngineError> {
+        in_time(action, self.silence, self.first_of_rows(command, action)).await
     }
 
-    async fn all_rows(
+    async fn first_of_rows(
         &mut self,
         command: &str,
         action: &str,
-    ) -> Result<Vec<Vec<Option<String>>>, EngineError> {
+    ) -> Result<Option<Vec<Option<String>>>, EngineError> {
         self.wire.command(command).await.map_err(lost(action))?;
-        let mut rows = Vec::new();
+        let mut first = None;
         let mut failed = None;
         loop {
             match self.wire.next().await.map_err(lost(action))? {
-                Reply::Message(Message::DataRow(row)) => {
-                    rows.push(wire::texts(&row).map_err(lost(action))?);
+                Reply::Message(Message::DataRow(row)) if first.is_none() => {
+                    first = Some(wire::texts(&row).map_err(lost(action))?);
                 }
                 Reply::Message(Message::ErrorResponse(error)) => failed = Some(wire::said(&error)),
                 Reply::Message(Message::ReadyForQuery(_)) => break,
@@ -242,7 +242,7 @@ impl Replication {
             Some(source) => {
                 Err(EngineError::from(ServerError::Query { action: action.to_owned(), source }))
             }
-            None => Ok(rows),
+            None => Ok(first),
         }
     }
 }

@@ -11,7 +11,7 @@ use postgres_protocol::message::frontend;
 use tokio::time::Instant;
 
 use super::wire::{Reply, said, texts};
-use super::{Replication, lost, odd, parse_timeline};
+use super::{Replication, in_time, lost, odd, parse_timeline};
 use crate::common::EngineError;
 use crate::pg::server::ServerError;
 
@@ -63,11 +63,16 @@ pub struct WalStream {
     ending: Option<Ending>,
     /// When the server was asked for a sign of life.
     asked: Instant,
+    /// Since when it says that there is more WAL, and sends none.
+    promised: Option<Instant>,
+    /// How long that is borne, and the end of its answer.
+    patience: Duration,
 }
 
 /// What has come of the end of a stream: whoever waits for it may be called away in between.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Ending {
+    since: Instant,
     answered: bool,
     next: Option<(Timeline, Lsn)>,
 }
@@ -86,22 +91,26 @@ impl Replication {
         let slot = slot.map_or(String::new(), |name| format!("SLOT \"{name}\" "));
         let command = format!("START_REPLICATION {slot}PHYSICAL {from} TIMELINE {timeline}");
         let action = format!("read the write-ahead log from {from} on timeline {timeline}");
-        self.wire.bear(self.silence.clamp(ASK_EVERY * 3, SIGN_OF_LIFE));
-        self.wire.command(&command).await.map_err(lost(&action))?;
+        let patience = self.silence.clamp(ASK_EVERY * 3, SIGN_OF_LIFE);
+        self.wire.bear(patience);
+        in_time(&action, patience, self.begun(&command, &action)).await?;
+        let (ending, asked, promised) = (None, Instant::now(), None);
+        Ok(WalStream { replication: self, at: from, ending, asked, promised, patience })
+    }
+
+    async fn begun(&mut self, command: &str, action: &str) -> Result<(), EngineError> {
+        self.wire.command(command).await.map_err(lost(action))?;
         loop {
-            match self.wire.next().await.map_err(lost(&action))? {
-                Reply::CopyBoth => {
-                    let (ending, asked) = (None, Instant::now());
-                    return Ok(WalStream { replication: self, at: from, ending, asked });
-                }
+            match self.wire.next().await.map_err(lost(action))? {
+                Reply::CopyBoth => return Ok(()),
                 Reply::Message(Message::ErrorResponse(error)) => {
                     return Err(EngineError::from(ServerError::Query {
-                        action,
+                        action: action.to_owned(),
                         source: said(&error),
                     }));
                 }
                 // Nothing was written on this timeline from there on: it ended.
-                Reply::Message(Message::ReadyForQuery(_)) => return Err(odd(&action)),
+                Reply::Message(Message::ReadyForQuery(_)) => return Err(odd(action)),
                 Reply::Message(_) => {}
             }
         }
@@ -138,12 +147,11 @@ impl WalStream {
             }
             let reply = self.replication.wire.next().await.map_err(lost(READING))?;
             match reply {
-                Reply::Message(Message::CopyData(data)) => {
-                    if let Some(event) = self.event(data.into_bytes())? {
-                        return Ok(event);
-                    }
+                Reply::Message(Message::CopyData(data)) => return self.event(data.into_bytes()),
+                Reply::Message(Message::CopyDone) => {
+                    let since = Instant::now();
+                    self.ending = Some(Ending { since, answered: false, next: None });
                 }
-                Reply::Message(Message::CopyDone) => self.ending = Some(Ending::default()),
                 Reply::Message(Message::ErrorResponse(error)) => {
                     let action = READING.to_owned();
                     return Err(EngineError::from(ServerError::Query {
@@ -151,15 +159,16 @@ impl WalStream {
                         source: said(&error),
                     }));
                 }
-                _ => {}
+                Reply::Message(Message::ParameterStatus(_)) => {}
+                _ => return Err(odd(READING)),
             }
         }
     }
 
-    fn event(&mut self, mut data: Bytes) -> Result<Option<WalEvent>, EngineError> {
+    fn event(&mut self, mut data: Bytes) -> Result<WalEvent, EngineError> {
         let kind = if data.is_empty() { 0 } else { data.get_u8() };
         match kind {
-            b'w' if data.len() >= 24 => {
+            b'w' if data.len() > 24 => {
                 let (start, server_end) = (Lsn(data.get_u64()), Lsn(data.get_u64()));
                 let _sent_at = data.get_i64();
                 if start != self.at {
@@ -167,23 +176,40 @@ impl WalStream {
                     return Err(lost(READING)(io::Error::other(text)));
                 }
                 self.at = start.plus(data.len() as u64);
-                Ok(Some(WalEvent::Data { start, server_end, bytes: data }))
+                self.promised = None;
+                Ok(WalEvent::Data { start, server_end, bytes: data })
             }
             b'k' if data.len() >= 17 => {
                 let server_end = Lsn(data.get_u64());
                 let _sent_at = data.get_i64();
                 let reply = data.get_u8() != 0;
-                Ok(Some(WalEvent::Keepalive { server_end, reply }))
+                self.is_kept(server_end)?;
+                Ok(WalEvent::Keepalive { server_end, reply })
             }
-            _ => Ok(None),
+            _ => Err(odd(READING)),
         }
+    }
+
+    /// An error where a server has promised WAL for too long, and sends none: what it tells there is how
+    /// much it has sent.
+    fn is_kept(&mut self, server_end: Lsn) -> Result<(), EngineError> {
+        if server_end <= self.at {
+            self.promised = None;
+            return Ok(());
+        }
+        if self.promised.get_or_insert_with(Instant::now).elapsed() <= self.patience {
+            return Ok(());
+        }
+        let text = format!("it says that it has sent the WAL up to {server_end}, and sends none");
+        Err(lost(READING)(io::Error::new(io::ErrorKind::TimedOut, text)))
     }
 
     /// The server has ended its side: ends ours, and learns why. Cancel-safe: what has come stays
     /// in `ending`, and a server passes over a second answer.
     async fn ended(&mut self) -> Result<WalEvent, EngineError> {
         let wire = &mut self.replication.wire;
-        let ending = self.ending.get_or_insert_default();
+        let none = || Ending { since: Instant::now(), answered: false, next: None };
+        let ending = self.ending.get_or_insert_with(none);
         if !ending.answered {
             let sent = wire.send(|out: &mut BytesMut| {
                 frontend::copy_done(out);
@@ -193,6 +219,10 @@ impl WalStream {
             ending.answered = true;
         }
         loop {
+            if ending.since.elapsed() > self.patience.saturating_mul(2) {
+                let text = "its answer has no end";
+                return Err(lost(READING)(io::Error::new(io::ErrorKind::TimedOut, text)));
+            }
             match wire.next().await.map_err(lost(READING))? {
                 Reply::Message(Message::DataRow(row)) => {
                     let row = texts(&row).map_err(lost(READING))?;

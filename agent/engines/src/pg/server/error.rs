@@ -172,7 +172,7 @@ impl Classified for ServerError {
             ServerError::ToolMissing { major, .. } | ServerError::VersionMismatch { major, .. } => {
                 format!("install postgresql-client-{major}, or point bin_dir at its programs")
             }
-            ServerError::Connect { source, .. } => connect_hint(source),
+            ServerError::Connect { target, source } => connect_hint(target, source),
             ServerError::Auth { source, .. } => auth_hint(source),
             ServerError::Stranger { .. } => {
                 "nothing was sent there. Find out which process listens (`ss -xlp`). If it is your \
@@ -219,7 +219,7 @@ pub(in crate::pg) fn quoted(names: &[String]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-fn connect_hint(said: &ServerSaid) -> String {
+fn connect_hint(target: &str, said: &ServerSaid) -> String {
     match said.sqlstate() {
         Some("53300") => {
             "all allowed connections of the server, the role or the database are in use: free \
@@ -231,6 +231,10 @@ fn connect_hint(said: &ServerSaid) -> String {
         None if said.to_string().contains("TLS") => {
             "check sslmode and ssl_root_cert (of a restore --to-sslmode and --to-ca-file) against the \
              server's certificate"
+        }
+        _ if target.starts_with('/') => {
+            "check that the server runs, that its socket is in the directory that `host` names \
+             (unix_socket_directories), and that the port is right"
         }
         _ => "check that the server runs and that host, port and sslmode are right",
     }

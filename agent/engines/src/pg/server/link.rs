@@ -3,13 +3,13 @@
 
 mod asked;
 mod binding;
+mod ends;
 mod guard;
+mod waits;
 
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use postgres_protocol::message::frontend;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::timeout;
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_rustls::TlsConnector;
 
@@ -28,8 +28,11 @@ use super::address::CONNECT_WAIT;
 use super::peer;
 use super::spelling::unspelled_startup;
 use super::tls::connector;
+use ends::Ends;
 use guard::Guard;
 pub(crate) use guard::WITHHELD;
+pub(in crate::pg) use waits::Patience;
+use waits::Waits;
 
 /// A server that says nothing for so long is asked by TCP whether it is there, so often, and as
 /// many times.
@@ -42,28 +45,6 @@ trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
-/// How long an answer may take, for whoever asks to change; 0 is as long as it takes.
-#[derive(Debug, Clone)]
-pub(in crate::pg) struct Patience(Arc<AtomicU64>);
-
-impl Patience {
-    fn new(silence: Duration) -> Self {
-        let patience = Patience(Arc::default());
-        patience.set(silence);
-        patience
-    }
-
-    /// From the next answer on.
-    pub(in crate::pg) fn set(&self, silence: Duration) {
-        let millis = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
-        self.0.store(millis, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> Option<Duration> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|millis| *millis > 0).map(Duration::from_millis)
-    }
-}
-
 /// A connection.
 pub(in crate::pg) struct Link {
     socket: Box<dyn Socket>,
@@ -72,13 +53,10 @@ pub(in crate::pg) struct Link {
     binding: Option<Vec<u8>>,
     /// The account behind a socket, where it has a name.
     account: Option<String>,
-    patience: Patience,
-    /// Since when somebody reads, and nothing comes of an answer that is due.
-    waiting: Option<Instant>,
-    /// Whether words came since then that answer nothing.
-    chatter: bool,
-    alarm: Option<Pin<Box<Sleep>>>,
+    waits: Waits,
     first: First,
+    /// Where copied rows are only counted: what is handed on of them.
+    ends: Option<Ends>,
 }
 
 /// The first message of a session, where it names a database whose name is spelled.
@@ -141,48 +119,46 @@ impl Link {
     }
 
     pub(in crate::pg) fn patience(&self) -> Patience {
-        self.patience.clone()
+        self.waits.patience.clone()
+    }
+
+    /// From now on only the ends of copied rows are handed on: rows may be as long as a server has them.
+    pub(super) fn count_copied(&mut self) {
+        self.guard.bears_long_rows();
+        self.ends = Some(Ends::default());
     }
 
     pub(in crate::pg) fn binding(&self) -> Option<&[u8]> {
         self.binding.as_deref()
     }
 
-    /// Whether too long nothing was heard of an answer that is due.
-    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        if self.guard.is_ready() {
-            (self.waiting, self.chatter) = (None, false);
-            return Poll::Pending;
+    /// Reads what the server sends, and looks at it.
+    fn poll_seen(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        match Pin::new(&mut self.socket).poll_read(cx, buf) {
+            Poll::Pending => return self.waits.poll_silence(cx, self.guard.is_ready()).map(Err),
+            Poll::Ready(read) => read?,
         }
-        let Some(patience) = self.patience.get() else { return Poll::Pending };
-        let since = *self.waiting.get_or_insert_with(Instant::now);
-        ready!(self.poll_alarm(cx, since.checked_add(patience).unwrap_or(since)));
-        Poll::Ready(self.given_up(patience))
-    }
-
-    fn given_up(&self, patience: Duration) -> io::Error {
-        let what = if self.chatter { "not answered" } else { "said nothing" };
-        let text = format!("the server has {what} for {} s", patience.as_secs_f32());
-        io::Error::new(io::ErrorKind::TimedOut, text)
-    }
-
-    /// Whether the server has said so much that is no answer, for too long, while one is due.
-    fn without_answer(&mut self) -> io::Result<()> {
-        let Some(patience) = self.patience.get().filter(|_| !self.guard.is_ready()) else {
-            (self.waiting, self.chatter) = (None, false);
-            return Ok(());
+        let came = &buf.filled()[before..];
+        let seen = match self.guard.look(came) {
+            Ok(_) if came.is_empty() => Ok(()),
+            Ok(seen) => self.waits.came(seen, self.guard.is_ready()),
+            Err(error) => Err(error),
         };
-        self.chatter = true;
-        let since = *self.waiting.get_or_insert_with(Instant::now);
-        if since.elapsed() < patience { Ok(()) } else { Err(self.given_up(patience)) }
+        if seen.is_err() {
+            // Nobody answers what must not be asked.
+            buf.set_filled(before);
+        }
+        Poll::Ready(seen)
     }
 
-    fn poll_alarm(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        if alarm.deadline() != due {
-            alarm.as_mut().reset(due);
+    /// Writes, and gives up a server that takes nothing.
+    fn poll_sent(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if let First::Awaited(_) = self.first {
+            return Poll::Ready(Ok(self.take_first(buf)));
         }
-        alarm.as_mut().poll(cx)
+        ready!(self.poll_first(cx))?;
+        Pin::new(&mut self.socket).poll_write(cx, buf)
     }
 }
 
@@ -222,11 +198,9 @@ fn link(server: &PgServer, socket: Box<dyn Socket>, binding: Option<Vec<u8>>) ->
         guard,
         binding,
         account: None,
-        patience,
-        waiting: None,
-        chatter: false,
-        alarm: None,
+        waits: Waits::new(patience),
         first: First::Whatever,
+        ends: None,
     }
 }
 
@@ -259,24 +233,13 @@ impl AsyncRead for Link {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buf.filled().len();
-        match Pin::new(&mut this.socket).poll_read(cx, buf) {
-            Poll::Pending => return this.poll_silence(cx).map(Err),
-            Poll::Ready(read) => read?,
+        let Some(mut ends) = this.ends.take() else { return this.poll_seen(cx, buf) };
+        let read = ends.poll_fill(|piece| this.poll_seen(cx, piece));
+        if let Poll::Ready(Ok(())) = read {
+            ends.hand_on(buf);
         }
-        let seen = match this.guard.look(&buf.filled()[before..]) {
-            Ok(false) if buf.filled().len() > before => this.without_answer(),
-            Ok(_) => {
-                (this.waiting, this.chatter) = (None, false);
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
-        if seen.is_err() {
-            // Nobody answers what must not be asked.
-            buf.set_filled(before);
-        }
-        Poll::Ready(seen)
+        this.ends = Some(ends);
+        read
     }
 }
 
@@ -288,26 +251,20 @@ impl AsyncWrite for Link {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.guard.asks();
-        // Whoever had nothing to wait for when he read last is woken to read again, and waits from now on.
-        if let (None, Some(patience)) = (this.waiting, this.patience.get()) {
-            let now = Instant::now();
-            this.waiting = Some(now);
-            let _ = this.poll_alarm(cx, now.checked_add(patience).unwrap_or(now));
-        }
-        let written = if let First::Awaited(_) = this.first {
-            this.take_first(buf)
-        } else {
-            ready!(this.poll_first(cx))?;
-            ready!(Pin::new(&mut this.socket).poll_write(cx, buf))?
-        };
+        this.waits.asked(cx);
+        let sent = this.poll_sent(cx, buf);
+        let written = ready!(this.waits.poll_taken(cx, sent))?;
         this.guard.asked(&buf[..written], written < buf.len());
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_first(cx))?;
-        Pin::new(&mut this.socket).poll_flush(cx)
+        let flushed = match this.poll_first(cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.socket).poll_flush(cx),
+            first => first,
+        };
+        this.waits.poll_taken(cx, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -352,11 +309,9 @@ mod tests {
             guard,
             binding: None,
             account: None,
-            patience,
-            waiting: None,
-            chatter: false,
-            alarm: None,
+            waits: Waits::new(patience),
             first: First::Whatever,
+            ends: None,
         };
         (link, far)
     }
@@ -445,9 +400,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_server_that_takes_nothing_is_given_up_by_whoever_only_writes() {
+        let (mut link, _far) = welcomed(Duration::from_millis(200)).await;
+        let written = timeout(Duration::from_secs(5), link.write_all(&[b'x'; 1 << 20])).await;
+        let error = written.expect("it is given up").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        assert!(error.to_string().contains("taken nothing"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_given_up_and_copied_data_is_not() {
+        for (kind, ends) in [(&b"D\0\0\0\x06\0\0"[..], true), (b"d\0\0\0\x05x", false)] {
+            let (mut link, mut far) = welcomed(Duration::from_millis(200)).await;
+            link.write_all(QUERY).await.unwrap();
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            let endless = async {
+                while far.write_all(kind).await.is_ok() {
+                    ticks.tick().await;
+                }
+                std::future::pending::<()>().await;
+            };
+            let reading = async {
+                let mut read = [0; 64];
+                loop {
+                    if let Err(error) = link.read(&mut read).await {
+                        return error.to_string();
+                    }
+                }
+            };
+            let ended = tokio::select! {
+                error = timeout(Duration::from_secs(1), reading) => error.ok(),
+                () = endless => unreachable!("it waits"),
+            };
+            assert_eq!(ended.is_some(), ends, "{ended:?}");
+            assert!(ended.is_none_or(|error| error.contains("without an end for 0.4 s")));
+        }
+    }
+
+    #[tokio::test]
     async fn notices_are_no_answer_however_many_there_are() {
         for (beside, answers) in
-            [(&b"N\0\0\0\x05\0"[..], false), (b"S\0\0\0\x06a\0", false), (b"D\0\0\0\x06\0\0", true)]
+            [(&b"N\0\0\0\x05\0"[..], false), (b"S\0\0\0\x06a\0", false), (b"d\0\0\0\x05x", true)]
         {
             let (mut link, mut far) = pair(Duration::from_millis(200));
             link.write_all(STARTUP).await.unwrap();

@@ -142,6 +142,8 @@ impl Session {
         if spelling::is_spelled(database) {
             link.unspell();
         }
+        // The only data that a session copies are rows that are counted.
+        link.count_copied();
         let (patience, account) = (link.patience(), link.account());
         let config = server.config(database, application, options);
         let refused = |error| server.refused(database, error);
@@ -284,8 +286,9 @@ where
     let Err(error) = connection.await else { return };
     // Whoever waits for an answer hears that the connection is closed, and not why.
     let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    match io.filter(|io| io.kind() == io::ErrorKind::TimedOut) {
-        Some(silence) => tracing::warn!("a session is given up: {silence}"),
+    let ours = [io::ErrorKind::TimedOut, io::ErrorKind::InvalidData];
+    match io.filter(|io| ours.contains(&io.kind())) {
+        Some(reason) => tracing::warn!("a session is given up: {reason}"),
         None => tracing::debug!(%error, "a session has ended"),
     }
 }

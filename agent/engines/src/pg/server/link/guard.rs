@@ -11,12 +11,33 @@ const LOGIN_BYTES: u32 = 64 << 10;
 /// and no answer to a question of ours is longer.
 const MESSAGE_BYTES: u32 = 64 << 20;
 
+/// The most bytes of a copied row: what a server can hold of one (`MaxAllocSize`), and its length.
+const ROW_BYTES: u32 = (1 << 30) + 4;
+
+/// The most bytes of an answer, but for copied data; each message of it counts as [`EACH`] more. A list of
+/// a million tables has half as many.
+const ANSWER_BYTES: u64 = 1 << 30;
+
+/// What a message costs whoever keeps it, beside its bytes.
+const EACH: u64 = 256;
+
 /// What a server may send for ever without an answer: notices, settings, notifications, its key, errors,
 /// and what only announces that something follows.
 const BESIDE: &[u8] = b"NSAKETtnsGHWc123Iv";
 
 /// The words by which a refusal to give a password is known.
 pub(crate) const WITHHELD: &str = "the password was not sent";
+
+/// What some bytes of a server are to whoever waits for an answer; the greatest of them counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Seen {
+    /// Nothing: words beside the answer.
+    Beside,
+    /// Part of it.
+    Answer,
+    /// Its end, or copied data, which may go on for as long as there is some.
+    EndOrCopy,
+}
 
 /// Looks at the heads of messages.
 pub(super) struct Guard {
@@ -28,8 +49,12 @@ pub(super) struct Guard {
     /// Requests whose answers have not come to their end. One flag would not do: the end of an earlier
     /// answer may come after the next request was written.
     due: u64,
-    /// Whether the message in hand is part of an answer.
-    answers: bool,
+    /// What the message in hand is.
+    is: Seen,
+    /// What the answer in hand has cost so far.
+    cost: u64,
+    /// Whether copied rows are only counted, and may be long.
+    long_rows: bool,
     /// Whether it is proven who asks.
     proven: bool,
 }
@@ -38,7 +63,22 @@ impl Guard {
     pub(super) fn new(proven: bool) -> Self {
         let head = Vec::with_capacity(9);
         let asked = Asked::default();
-        Guard { head, left: 0, logged_in: false, asked, due: 0, answers: false, proven }
+        Guard {
+            head,
+            left: 0,
+            logged_in: false,
+            asked,
+            due: 0,
+            is: Seen::Beside,
+            cost: 0,
+            long_rows: false,
+            proven,
+        }
+    }
+
+    /// Copied rows may be as long as a server has them: nobody keeps them.
+    pub(super) fn bears_long_rows(&mut self) {
+        self.long_rows = true;
     }
 
     /// Whether the server waits for us.
@@ -56,13 +96,12 @@ impl Guard {
         self.due += self.asked.look(bytes, more);
     }
 
-    /// Looks at what has come, and tells whether any of it answers; an error where the one behind it must
-    /// not be let in.
-    pub(super) fn look(&mut self, mut bytes: &[u8]) -> io::Result<bool> {
-        let mut answered = false;
+    /// Looks at what has come, and tells what it is; an error where the one behind it must not be let in.
+    pub(super) fn look(&mut self, mut bytes: &[u8]) -> io::Result<Seen> {
+        let mut seen = Seen::Beside;
         while !bytes.is_empty() {
             if self.left > 0 {
-                answered |= self.answers;
+                seen = seen.max(self.is);
                 let n =
                     usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 self.left -= n as u64;
@@ -78,10 +117,12 @@ impl Guard {
             bytes = &bytes[n..];
             if self.head.len() == wanted {
                 self.begin()?;
-                answered |= self.answers && self.left == 0;
+                if self.left == 0 && self.is != Seen::EndOrCopy {
+                    seen = seen.max(self.is);
+                }
             }
         }
-        Ok(answered)
+        Ok(seen)
     }
 
     fn begin(&mut self) -> io::Result<()> {
@@ -90,11 +131,15 @@ impl Guard {
             four.map(u32::from_be_bytes)
         };
         let length = number(1).unwrap_or_default();
-        let limit = if self.logged_in { MESSAGE_BYTES } else { LOGIN_BYTES };
+        let tag = self.head[0];
+        let limit = match tag {
+            b'd' if self.logged_in && self.long_rows => ROW_BYTES,
+            _ if self.logged_in => MESSAGE_BYTES,
+            _ => LOGIN_BYTES,
+        };
         let behind = (u64::from(length) + 1).checked_sub(self.head.len() as u64);
         let Some(left) = behind.filter(|_| length <= limit) else {
-            let text = format!("the server sends a message of {length} bytes");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            return Err(wrong(format!("the server sends a message of {length} bytes")));
         };
         // 3 asks for the password itself, 5 for a digest that is as good as it.
         if matches!(number(5), Some(3 | 5)) && !self.proven {
@@ -104,15 +149,38 @@ impl Guard {
             );
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
-        if self.head[0] == b'Z' {
-            self.logged_in = true;
-            self.due = self.due.saturating_sub(1);
+        match tag {
+            b'Z' => self.answered()?,
+            b'd' => {}
+            _ => self.cost += u64::from(length) + EACH,
         }
-        self.answers = !BESIDE.contains(&self.head[0]);
+        if self.cost > ANSWER_BYTES {
+            return Err(wrong(format!("the server answers with more than {ANSWER_BYTES} bytes")));
+        }
+        self.is = match tag {
+            b'Z' | b'd' => Seen::EndOrCopy,
+            tag if BESIDE.contains(&tag) => Seen::Beside,
+            _ => Seen::Answer,
+        };
         self.left = left;
         self.head.clear();
         Ok(())
     }
+
+    /// An answer has come to its end. One that nobody has asked for would be taken for the end of a later one.
+    fn answered(&mut self) -> io::Result<()> {
+        if self.logged_in && self.due == 0 {
+            return Err(wrong("the server ends an answer that nobody has asked for".to_owned()));
+        }
+        self.logged_in = true;
+        self.due = self.due.saturating_sub(1);
+        self.cost = 0;
+        Ok(())
+    }
+}
+
+fn wrong(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 #[cfg(test)]
@@ -157,16 +225,20 @@ mod tests {
     #[test]
     fn what_is_said_beside_an_answer_is_none() {
         let mut guard = Guard::new(true);
-        assert!(guard.look(&message(b'R', &[0; 4])).unwrap(), "a login goes on");
+        assert_eq!(guard.look(&message(b'R', &[0; 4])).unwrap(), Seen::Answer, "a login goes on");
         for tag in BESIDE {
-            assert!(!guard.look(&message(*tag, b"words")).unwrap(), "{}", char::from(*tag));
+            let seen = guard.look(&message(*tag, b"words")).unwrap();
+            assert_eq!(seen, Seen::Beside, "{}", char::from(*tag));
         }
-        for tag in b"DdCZ" {
-            let data = message(*tag, b"row");
-            assert!(!guard.look(&data[..5]).unwrap(), "only announced");
-            assert!(guard.look(&data[5..6]).unwrap(), "{}", char::from(*tag));
-            assert!(guard.look(&data[6..]).unwrap());
+        for (tags, is) in [(&b"DC"[..], Seen::Answer), (b"dZ", Seen::EndOrCopy)] {
+            for tag in tags {
+                let data = message(*tag, b"row");
+                assert_eq!(guard.look(&data[..5]).unwrap(), Seen::Beside, "only announced");
+                assert_eq!(guard.look(&data[5..6]).unwrap(), is, "{}", char::from(*tag));
+                assert_eq!(guard.look(&data[6..]).unwrap(), is);
+            }
         }
+        assert_eq!(guard.look(&message(b'd', b"")).unwrap(), Seen::Beside, "nothing is copied");
     }
 
     #[test]
@@ -195,9 +267,56 @@ mod tests {
             guard.look(&[message(b'T', b""), ready.clone()].concat()).unwrap();
             assert_eq!(guard.is_ready(), left == 0, "{left}");
         }
-        // One that nobody has asked for stands for no later one.
-        guard.look(&ready).unwrap();
-        ask(&mut guard, &message(b'S', b""));
-        assert!(!guard.is_ready());
+        // One that nobody has asked for would stand for a later one.
+        assert!(guard.look(&ready).is_err());
+    }
+
+    #[test]
+    fn an_answer_is_bounded_and_copied_data_are_not() {
+        let welcomed = || {
+            let mut guard = Guard::new(true);
+            guard.asked(b"\0\0\0\x08\0\x03\0\0", false);
+            guard.look(&[message(b'R', &[0; 4]), message(b'Z', b"I")].concat()).unwrap();
+            guard
+        };
+        let (row, bytes) = (message(b'D', &[0; 1 << 20]), message(b'd', &[0; 1 << 20]));
+        for (kind, most) in [(&row, Some(1023)), (&bytes, None)] {
+            let mut guard = welcomed();
+            let borne = (0..1200).find(|_| guard.look(kind).is_err());
+            assert_eq!(borne, most, "{}", char::from(kind[0]));
+        }
+        let mut guard = welcomed();
+        let tiny: Vec<u8> = message(b'D', &[0; 2]).repeat(1000);
+        let borne = (0..1_000_000).find(|_| guard.look(&tiny).is_err()).unwrap();
+        assert!((4_000..4_200).contains(&borne), "{borne} thousand rows of nothing");
+        // Each answer has its own measure.
+        let mut guard = welcomed();
+        for _ in 0..3 {
+            guard.asked(&message(b'Q', b"select\0"), false);
+            (0..600).for_each(|_| assert!(guard.look(&row).is_ok()));
+            guard.look(&message(b'Z', b"I")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_only_counted_may_be_as_long_as_a_server_has_it() {
+        let head = |tag: &[u8], length: u32| [tag, &length.to_be_bytes()].concat();
+        let welcome = [message(b'R', &[0; 4]), message(b'Z', b"I")].concat();
+        for (counted, tag, length, good) in [
+            (false, b"d", MESSAGE_BYTES, true),
+            (false, b"d", MESSAGE_BYTES + 1, false),
+            (true, b"d", ROW_BYTES, true),
+            (true, b"d", ROW_BYTES + 1, false),
+            (true, b"D", MESSAGE_BYTES + 1, false),
+        ] {
+            let mut guard = Guard::new(true);
+            if counted {
+                guard.bears_long_rows();
+            }
+            assert!(guard.look(&head(tag, LOGIN_BYTES + 1)).is_err(), "not before the login");
+            let mut guard = Guard { head: Vec::new(), ..guard };
+            guard.look(&welcome).unwrap();
+            assert_eq!(guard.look(&head(tag, length)).is_ok(), good, "{counted} {tag:?} {length}");
+        }
     }
 }
