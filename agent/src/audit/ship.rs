@@ -72,6 +72,11 @@ pub(super) fn shipped(setup: &Setup, log: &AuditLogId) -> u64 {
     read_mark(setup).filter(|mark| mark.log == *log).map_or(0, |mark| mark.seq)
 }
 
+/// Of which log this host shipped entries last, and up to which.
+pub(super) fn shipped_last(setup: &Setup) -> Option<(AuditLogId, u64)> {
+    read_mark(setup).filter(|mark| mark.seq > 0).map(|mark| (mark.log, mark.seq))
+}
+
 fn keep(setup: &Setup, mark: &Mark) -> Result<()> {
     let path = setup.config.paths.state_dir.join(MARK);
     private::directory(&setup.config.paths.state_dir)?;

@@ -10,7 +10,7 @@ use drctl_store::{MAX_AUDIT_BATCH_BYTES, decode_audit_batch};
 use super::bucket::{Part, Parts, Signed, listed, newest, signed};
 use super::chain::{At, Break, BreakKind, Walked, differs, walk};
 use super::file::Log;
-use super::ship::shipped;
+use super::ship::{shipped, shipped_last};
 use crate::host::{AgentError, Setup, waited};
 use crate::repository::Repository;
 
@@ -75,8 +75,26 @@ impl Verified {
 /// # Errors
 /// The file system's.
 pub(crate) fn verify_local(setup: &Setup) -> Result<Verified> {
-    let text = Log::of(setup).read(0)?.unwrap_or_default();
-    Ok(Verified::of_local(&walk(&text, At::begin())))
+    let text = Log::of(setup).read(0)?;
+    let mut found = Verified::of_local(&walk(text.as_deref().unwrap_or_default(), At::begin()));
+    match (shipped_last(setup), &found.log) {
+        (Some((log, last)), None) => {
+            let text = format!(
+                "this host shipped entries of the log {log} up to {last}, and there is no log here: somebody \
+                 removed it; `drctl audit verify --bucket` looks at what was shipped"
+            );
+            found.breaks.push(Break::new(1, BreakKind::Cut, text));
+        }
+        (Some((log, last)), Some(ours)) if log != *ours => found.notes.push(format!(
+            "this host shipped entries of another log, {log}, up to {last}: somebody removed the file that \
+             held it; `drctl audit verify --bucket` looks at what was shipped"
+        )),
+        (None, None) if text.is_none() => {
+            found.notes.push("this host has no audit log, and shipped none".to_owned());
+        }
+        _ => {}
+    }
+    Ok(found)
 }
 
 /// The local log, and what the bucket has of it.

@@ -102,6 +102,10 @@ fn a_log_that_was_changed_is_named_with_the_first_entry() {
     assert!(site.json(3, &["status", "--check"])["audit"]["problem"].is_string());
     fs::remove_file(path(site)).unwrap();
     assert_eq!(first_break(site, &["--bucket"]), (1, "cut".to_owned()));
+    assert_eq!(first_break(site, &[]), (1, "cut".to_owned()));
+    let _ = site.json(0, &["unpin", &id, "--reason", "audit"]);
+    let notes = site.json(0, &["audit", "verify"])["logs"][0]["notes"].to_string();
+    assert!(notes.contains("another log") && notes.contains("removed the file"), "{notes}");
     put(site, &good);
     let _ = site.json(0, &["audit", "ship"]);
     let _ = site.json(0, &["status", "--check"]);
