@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use drctl_model::{BackupId, Engine, External, Facts, Outside, Verification, shown};
+use drctl_model::{BackupId, Engine, External, Facts, Manifest, Outside, Verification, shown};
 use drctl_store::open_facts;
 use jiff::Timestamp;
 use serde_json::json;
@@ -46,9 +46,11 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
         screen.answer("drctl.emergency/1", json!({ "script": script }), || script.clone());
         return Ok(Exit::Success);
     }
-    let facts = match setup.identities(args.identity.as_deref())? {
-        Some(identities) => Some(open_facts(&found.manifest, &identities)?),
-        None => None,
+    let (facts, unopened) = match opened(setup, args, &found.manifest) {
+        Ok(facts) => (facts, None),
+        // What is not encrypted is shown all the same.
+        Err(error) if !screen.json => (None, Some(error)),
+        Err(error) => return Err(error),
     };
     let (chain, broken) = match Chains::new(&repository).of(&found.summary()).await {
         Ok(links) => (links.into_iter().map(|link| link.backup).collect(), None),
@@ -86,10 +88,20 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
             None => text,
         }
     });
+    if let Some(error) = unopened {
+        screen.say("names and row counts are encrypted, and stay so:");
+        return Err(error);
+    }
     if facts.is_none() && !found.manifest.streams.is_empty() {
         screen.say("names and row counts are encrypted: --identity FILE shows them");
     }
     Ok(Exit::Success)
+}
+
+/// What is encrypted of a backup, where an identity was named.
+fn opened(setup: &Setup, args: &ShowArgs, manifest: &Manifest) -> Result<Option<Facts>> {
+    let identities = setup.identities(args.identity.as_deref())?;
+    Ok(identities.map(|identities| open_facts(manifest, &identities)).transpose()?)
 }
 
 /// What this host's catalog remembers of a backup.

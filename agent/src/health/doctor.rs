@@ -1,5 +1,6 @@
 //! Everything that a backup and a restore need, tried one by one.
 
+mod hooks;
 mod lock;
 mod sandbox;
 mod secrets;
@@ -30,6 +31,7 @@ pub async fn doctor(setup: &Setup, only: Option<&SourceId>, identity: Option<&Pa
     places(setup, &mut found);
     keys(setup, identity, &mut found);
     secrets::open_secrets(setup, &mut found);
+    hooks::look(setup, &mut found);
     let repository = bucket(setup, &mut found).await;
     if let Some(repository) = &repository {
         catalog(setup, repository, &mut found).await;

@@ -58,14 +58,20 @@ impl Client {
         Ok(Client { client, plain })
     }
 
-    /// Sends one. Of the answer only the status is read: whatever follows is nobody's memory.
-    pub(crate) async fn send(&self, request: &Request) -> Result<(), Undelivered> {
-        let url = Url::parse(request.url.trim());
+    /// An address to which it may send.
+    pub(crate) fn address(&self, text: &str) -> Result<Url, Undelivered> {
+        let url = Url::parse(text.trim());
         let url = url.map_err(|_| Undelivered::at_all("the secret `url` holds no address"))?;
         if url.scheme() != "https" && !(self.plain && url.scheme() == "http") {
             let why = "the address is not one of https://; allow_plain = true allows http://";
             return Err(Undelivered::at_all(why));
         }
+        Ok(url)
+    }
+
+    /// Sends one. Of the answer only the status is read: whatever follows is nobody's memory.
+    pub(crate) async fn send(&self, request: &Request) -> Result<(), Undelivered> {
+        let url = self.address(&request.url)?;
         let mut sending = self.client.post(url).body(request.body.clone());
         for (name, value) in &request.headers {
             sending = sending.header(*name, value);

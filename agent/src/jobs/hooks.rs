@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use drctl_engines::{EngineError, run_alone};
+use drctl_engines::{EngineError, may_run, run_alone};
 use drctl_model::{JobKind, RunId, SourceId, shown};
 use drctl_policies::{Hook, HookDoes, HookRequest, Moment};
 use serde_json::{Map, Value};
@@ -175,15 +175,41 @@ impl<'a> Hooks<'a> {
         told: Told,
         within: Duration,
     ) -> Result<()> {
-        let url = read_secret(&format!("hooks.{name}.url"), &request.url)?;
-        let key = read_optional(&format!("hooks.{name}.hmac_key"), request.hmac_key.as_ref())?;
+        let (client, url, key) = prepared(name, request, within)?;
         let mut object = Map::new();
         object.insert("schema".to_owned(), "drctl.hook/1".into());
         object.insert("host".to_owned(), Value::from(self.setup.host()));
         object.extend(told.into_iter().map(|(name, value)| (name.to_owned(), value.into())));
         let second = self.setup.clock.now().as_second();
         let sent = signed_json(&url, key.as_deref(), &object.into(), second);
-        let client = Client::new(request.ca_file.as_deref(), request.allow_plain, within)?;
         Ok(client.send(&sent).await?)
+    }
+}
+
+/// What a request is sent with: the address, and what signs it.
+fn prepared(
+    name: &str,
+    request: &HookRequest,
+    within: Duration,
+) -> Result<(Client, String, Option<String>)> {
+    let url = read_secret(&format!("hooks.{name}.url"), &request.url)?;
+    let key = read_optional(&format!("hooks.{name}.hmac_key"), request.hmac_key.as_ref())?;
+    let client = Client::new(request.ca_file.as_deref(), request.allow_plain, within)?;
+    Ok((client, url, key))
+}
+
+/// Looks at a hook without running it: whether its program could be started, or its request be sent.
+///
+/// # Errors
+/// Those that running it would end with before anybody else hears of it.
+pub(crate) fn look_at(name: &str, hook: &Hook) -> Result<()> {
+    match &hook.does {
+        HookDoes::Run { command } => {
+            command.first().map_or(Ok(()), |program| Ok(may_run(Path::new(program))?))
+        }
+        HookDoes::Ask(request) => {
+            let (client, url, _key) = prepared(name, request, hook.timeout)?;
+            Ok(client.address(&url).map(drop)?)
+        }
     }
 }

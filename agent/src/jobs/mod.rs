@@ -8,7 +8,7 @@ mod run;
 mod run_file;
 pub(crate) mod settle;
 
-pub(crate) use hooks::{Came, hooked};
+pub(crate) use hooks::{Came, hooked, look_at};
 pub use latest::LastJob;
 pub(crate) use latest::{Past, latest, noted, own_attempts, past_runs};
 pub(crate) use run::{Amiss, meant, run};

@@ -132,13 +132,13 @@ impl FormatError {
     /// Whether no key that is trusted has signed any document here, as far as can be seen.
     #[must_use]
     pub fn is_unsigned(&self) -> bool {
-        match self {
+        matches!(
+            self,
             FormatError::Untrusted { .. }
-            | FormatError::TooLarge { .. }
-            | FormatError::Malformed { .. } => true,
-            FormatError::Json { what, .. } => *what == ENVELOPE,
-            _ => false,
-        }
+                | FormatError::TooLarge { .. }
+                | FormatError::Malformed { .. }
+                | FormatError::NoEnvelope { .. }
+        )
     }
 }
 
@@ -183,8 +183,8 @@ pub(crate) fn open(payload_type: &str, bytes: &[u8]) -> Result<Opened, FormatErr
     if bytes.len() > MAX_ENVELOPE_BYTES {
         return Err(FormatError::TooLarge { what: ENVELOPE, limit: MAX_ENVELOPE_BYTES });
     }
-    let envelope: Envelope =
-        serde_json::from_slice(bytes).map_err(|source| FormatError::json(ENVELOPE, &source))?;
+    let envelope: Envelope = serde_json::from_slice(bytes)
+        .map_err(|error| FormatError::NoEnvelope { source: (&error).into() })?;
     if envelope.payload_type != payload_type {
         return Err(FormatError::PayloadType);
     }

@@ -256,6 +256,12 @@ pub enum FormatError {
         /// The parser's words.
         source: JsonError,
     },
+    /// Neither an envelope nor anything else that drctl writes signed.
+    #[error("it is no signed document of drctl")]
+    NoEnvelope {
+        /// The parser's words.
+        source: JsonError,
+    },
     /// An envelope around something else.
     #[error("the envelope holds another kind of document")]
     PayloadType,

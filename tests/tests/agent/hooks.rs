@@ -214,3 +214,45 @@ fn a_request_that_fails_before_a_job_stops_it_within_its_time() {
     }
     assert!(site.manifests().is_empty() && elsewhere.1.lock().unwrap().is_empty());
 }
+
+#[test]
+fn doctor_tells_of_a_hook_that_could_not_run_and_runs_none() {
+    let shop = Shop::open(NEVER);
+    let site = &shop.site;
+    let open = site.path("open.url");
+    fs::write(&open, "http://127.0.0.1:1/").expect("an address");
+    fs::set_permissions(&open, Permissions::from_mode(0o600)).expect("it is private");
+    for (name, does, on) in [
+        ("gone", "command = [\"/no/such/program\"]".to_owned(), "before"),
+        ("late", "command = [\"/no/such/program\"]".to_owned(), "after"),
+        ("open", format!("url = {{ file = \"{}\" }}", open.display()), "after"),
+        ("lost", "url = { file = \"/no/such/url\" }".to_owned(), "before"),
+    ] {
+        site.append(&format!("\n[hooks.{name}]\n{does}\non = [\"{on}\"]\n"));
+    }
+    hook(site, "good", "", "on = [\"before\"]");
+    let text = site.path("text");
+    fs::write(&text, "no program").expect("a file");
+    site.append(&format!(
+        "\n[hooks.text]\ncommand = [\"{}\"]\non = [\"before\"]\n",
+        text.display()
+    ));
+    let found = site.json(1, &["doctor"]);
+    let level = |name: &str| {
+        let check = format!("hooks.{name}");
+        let all = found["findings"].as_array().expect("findings").iter();
+        let one = all.filter(|one| one["check"] == check.as_str()).map(|one| one["level"].clone());
+        one.collect::<Vec<Value>>()
+    };
+    for (name, expected) in [
+        ("gone", "bad"),
+        ("late", "warning"),
+        ("open", "warning"),
+        ("lost", "bad"),
+        ("good", "good"),
+        ("text", "bad"),
+    ] {
+        assert_eq!(level(name), [expected], "{name}: {found}");
+    }
+    assert!(told(site).is_empty(), "one was run");
+}

@@ -65,6 +65,13 @@ fn a_wrong_key_opens_nothing_and_is_named_as_what_it_is() {
     let said = shop.site.fails(9, "wrong_key", &arguments);
     assert!(said.contains("none of the identities") && said.contains("drctl show"), "{said}");
     assert!(!shop.has(&new));
+    // What is not encrypted is shown all the same.
+    shop.site.fails(9, "wrong_key", &["show", &id, "--identity", &key]);
+    for wrong in [&key, "/no/such/key"] {
+        let ran = shop.site.drctl(&["show", &id, "--identity", wrong]).ended(9);
+        assert!(ran.out.contains(&id) && ran.out.contains("opens with"), "{}", ran.out);
+        assert!(ran.err.contains("and stay so") && ran.err.contains("error: "), "{}", ran.err);
+    }
 
     let garbage = shop.site.path("garbage.txt");
     fs::write(&garbage, "not a key\n").unwrap();
