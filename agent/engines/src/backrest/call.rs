@@ -10,6 +10,8 @@ use tokio::time::Instant;
 
 use super::error::BackRestError;
 use super::exits::{Exit, ExitKind};
+use super::info::InfoError;
+use super::says;
 use crate::common::EngineError;
 use crate::common::Stderr;
 use crate::common::process::{Ended, Tool};
@@ -18,6 +20,9 @@ pub(super) const TOOL: &str = "pgbackrest";
 
 /// The most characters of a line of its messages that are shown.
 const LINE_SHOWN: usize = 400;
+
+/// How long it may go on when nobody reads any more what it writes.
+const UNREAD: Duration = Duration::from_secs(30);
 
 /// How many of its last lines are shown.
 const LINES_SHOWN: usize = 12;
@@ -58,8 +63,8 @@ pub(super) async fn read(
 pub(super) async fn read_by<T: Send + 'static>(
     tool: &Tool,
     silence: Duration,
-    reader: impl FnOnce(Box<dyn Read + Send>) -> T + Send + 'static,
-) -> Result<(T, Ended), EngineError> {
+    reader: impl FnOnce(Box<dyn Read + Send>) -> Result<T, InfoError> + Send + 'static,
+) -> Result<(Result<T, InfoError>, Ended), EngineError> {
     let (output, running) = tool.start_writer().map_err(missing(tool))?;
     let action = || "read what pgbackrest writes".to_owned();
     let output: OwnedFd = output.into_owned_fd().map_err(EngineError::io(action()))?;
@@ -70,6 +75,11 @@ pub(super) async fn read_by<T: Send + 'static>(
     let lost = |error: tokio::task::JoinError| io::Error::other(error.to_string());
     let reading = async { reading.await.map_err(lost).map_err(EngineError::io(action())) };
     let result = running.watch().over(silence, reading).await?;
+    if let Err(error) = result {
+        // Nobody reads any more: it ends by that, and says better what is wrong if it does not write well.
+        let ended = running.wait_within(silence.min(UNREAD)).await;
+        return ended.map(|ended| (Err(error.clone()), ended)).map_err(|_| says("repo-ls")(error));
+    }
     Ok((result, running.wait_working(silence).await?))
 }
 

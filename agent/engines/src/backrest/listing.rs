@@ -12,6 +12,10 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use super::bounded::Bounded;
 use super::info::InfoError;
 
+/// The most clusters that a stanza has had, and the longest name of one's archive (`15-1`), in bytes.
+const MOST_CLUSTERS: usize = 1_000;
+const LONGEST_ID: usize = 64;
+
 /// The file without which a stanza has no archive.
 const ARCHIVE_INFO: &str = "archive.info";
 
@@ -152,7 +156,7 @@ impl ArchiveListing {
 
 impl ClusterArchive {
     fn new(id: &str) -> Option<ClusterArchive> {
-        let (version, number) = id.rsplit_once('-')?;
+        let (version, number) = id.rsplit_once('-').filter(|_| id.len() <= LONGEST_ID)?;
         if !version.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
             return None;
         }
@@ -240,6 +244,10 @@ impl<'de> Visitor<'de> for Listing {
             has_info |= path == ARCHIVE_INFO;
             let id = path.split('/').next().unwrap_or_default();
             if !archives.contains_key(id) {
+                if archives.len() >= MOST_CLUSTERS {
+                    let text = format!("more than {MOST_CLUSTERS} clusters");
+                    return Err(serde::de::Error::custom(text));
+                }
                 let Some(archive) = ClusterArchive::new(id) else { continue };
                 archives.insert(id.to_owned(), archive);
             }

@@ -1,7 +1,8 @@
 //! Something handed to a program of the operator's on its standard input.
 
 use std::borrow::Cow;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::time::timeout;
 
 use super::EngineError;
 use super::process::Tool;
-use super::way::runs;
+use super::way::{interpreter, runs};
 
 /// Starts a program that no other account can change, hands it `input`, and waits for its end. It sees
 /// nothing of our environment but `PATH` and `TZ`; what does not end in time is killed with its children.
@@ -64,7 +65,23 @@ pub fn may_run(program: &Path) -> Result<(), EngineError> {
     let is_file = std::fs::metadata(program).map_err(failed)?.is_file();
     let may = rustix::fs::access(program, rustix::fs::Access::EXEC_OK).map_err(io::Error::from);
     match may {
-        Ok(()) if !is_file => Err(failed(io::ErrorKind::PermissionDenied.into())),
-        may => may.map_err(failed),
+        Ok(()) if !is_file => return Err(failed(io::ErrorKind::PermissionDenied.into())),
+        may => may.map_err(failed)?,
     }
+    match interpreter(program) {
+        Some(by) => {
+            let there = rustix::fs::access(&by, rustix::fs::Access::EXEC_OK);
+            let why = |error| io::Error::other(format!("{}: {error}", by.display()));
+            there.map_err(io::Error::from).map_err(why).map_err(failed)
+        }
+        None if is_elf(program) => Ok(()),
+        None => Err(failed(io::Error::other("it is neither a program nor begins with #!"))),
+    }
+}
+
+/// Whether a file begins as the programs of Linux do.
+fn is_elf(program: &Path) -> bool {
+    let mut begin = [0; 4];
+    let read = File::open(program).and_then(|mut file| file.read_exact(&mut begin));
+    read.is_ok() && begin == *b"\x7fELF"
 }

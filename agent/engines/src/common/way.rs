@@ -1,14 +1,16 @@
 //! The way to a place: whether another account could put something else there, and a place for what is
 //! made for a while.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{Uid, User};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::process::geteuid;
 
 use super::EngineError;
@@ -16,6 +18,9 @@ use super::process::search_path;
 
 /// Whoever may write into a directory can put something else in the place of what lies there.
 const OTHERS_MAY_WRITE: u32 = 0o022;
+
+/// The most bytes of a script's first line that the kernel looks at (`BINPRM_BUF_SIZE`).
+const FIRST_LINE: usize = 256;
 
 /// How many links are followed; the kernel follows no more either.
 const LINKS: usize = 40;
@@ -130,8 +135,22 @@ fn judged((owner, mode): (u32, u32), bits: u32, trusted: &[u32]) -> Option<Unfit
 /// # Errors
 /// [`EngineError::Changeable`].
 pub(crate) fn runs(program: &Path) -> Result<(), EngineError> {
-    let found = found(program);
-    found.map_or(Ok(()), |program| believed_by(&program, geteuid().as_raw()))
+    let Some(program) = found(program) else { return Ok(()) };
+    believed_by(&program, geteuid().as_raw())?;
+    // Who can change what interprets a script runs what he likes.
+    let interpreter = interpreter(&program);
+    interpreter.map_or(Ok(()), |program| believed_by(&program, geteuid().as_raw()))
+}
+
+/// The program that the first line of a script names (`#!`), as the kernel reads it.
+pub(super) fn interpreter(script: &Path) -> Option<PathBuf> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut begin = [0; FIRST_LINE];
+    let mut file = File::from(open(script, flags, Mode::empty()).ok()?);
+    let n = file.read(&mut begin).ok()?;
+    let line = begin[..n].strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t' | 0)).filter(|w| !w.is_empty());
+    words.next().map(|word| PathBuf::from(OsStr::from_bytes(word)))
 }
 
 /// A program as it is found: where it is named, or by the search path.

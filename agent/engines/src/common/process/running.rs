@@ -108,11 +108,11 @@ impl Running {
         let attended = attended(stopping);
         let task = OwnedTask::spawn(async move {
             let status = attended.await;
+            let _ = ending.send(true);
             let said = match stderr {
                 Some(stderr) => timeout(LAST_WORDS, stderr.join()).await.ok().flatten(),
                 None => None,
             };
-            let _ = ending.send(true);
             Ok((status?, said.unwrap_or_default()))
         });
         Running { name: tool.name, activity: tool.activity, group, stop, ended, task }
@@ -199,7 +199,7 @@ impl Watch {
                 // What it has started may hold an output open for as long as it likes.
                 lost = self.group.is_lost() => return Err(lost),
                 _ = ended.wait_for(|ended| *ended), if !is_over => {
-                    (waited, is_over) = (silence.min(HELD), true);
+                    (waited, is_over) = (silence.min(HELD).max(LAST_WORDS * 2), true);
                     continue;
                 }
             };

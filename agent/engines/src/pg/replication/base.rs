@@ -97,6 +97,7 @@ impl Replication {
             Ok(())
         });
         done.await.map_err(lost(UPLOAD))?;
+        self.wire.is_sent();
         in_time(UPLOAD, self.silence, self.taken()).await
     }
 

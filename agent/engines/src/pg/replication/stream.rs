@@ -159,7 +159,8 @@ impl WalStream {
                         source: said(&error),
                     }));
                 }
-                Reply::Message(Message::ParameterStatus(_)) => {}
+                // A server that shuts down ends what it copies with a word, and hangs up.
+                Reply::Message(Message::ParameterStatus(_) | Message::CommandComplete(_)) => {}
                 _ => return Err(odd(READING)),
             }
         }

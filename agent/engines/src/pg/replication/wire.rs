@@ -67,6 +67,11 @@ impl Wire {
         }
     }
 
+    /// What was asked has taken its time to send: its answer is due from now on.
+    pub(super) fn is_sent(&mut self) {
+        self.socket.iter_mut().for_each(Link::is_sent);
+    }
+
     /// What binds a login to the encryption of this connection.
     pub(super) fn binding(&self) -> Option<&[u8]> {
         self.socket.as_ref()?.binding()

@@ -122,6 +122,11 @@ impl Link {
         self.waits.patience.clone()
     }
 
+    /// What was asked has taken its time to send: its answer is due from now on.
+    pub(in crate::pg) fn is_sent(&mut self) {
+        self.waits.nothing_is_due();
+    }
+
     /// From now on only the ends of copied rows are handed on: rows may be as long as a server has them.
     pub(super) fn count_copied(&mut self) {
         self.guard.bears_long_rows();
@@ -413,6 +418,7 @@ mod tests {
         for (kind, ends) in [(&b"D\0\0\0\x06\0\0"[..], true), (b"d\0\0\0\x05x", false)] {
             let (mut link, mut far) = welcomed(Duration::from_millis(200)).await;
             link.write_all(QUERY).await.unwrap();
+            far.write_all(b"H\0\0\0\x04").await.unwrap();
             let mut ticks = tokio::time::interval(Duration::from_millis(20));
             let endless = async {
                 while far.write_all(kind).await.is_ok() {
@@ -442,8 +448,9 @@ mod tests {
         for (beside, answers) in
             [(&b"N\0\0\0\x05\0"[..], false), (b"S\0\0\0\x06a\0", false), (b"d\0\0\0\x05x", true)]
         {
-            let (mut link, mut far) = pair(Duration::from_millis(200));
-            link.write_all(STARTUP).await.unwrap();
+            let (mut link, mut far) = welcomed(Duration::from_millis(200)).await;
+            link.write_all(QUERY).await.unwrap();
+            far.write_all(b"H\0\0\0\x04").await.unwrap();
             let mut ticks = tokio::time::interval(Duration::from_millis(20));
             let endless = async {
                 while far.write_all(beside).await.is_ok() {

@@ -21,6 +21,9 @@ const ANSWER_BYTES: u64 = 1 << 30;
 /// What a message costs whoever keeps it, beside its bytes.
 const EACH: u64 = 256;
 
+/// The same of a column of a row, which may have no bytes at all.
+const COLUMN: u64 = 24;
+
 /// What a server may send for ever without an answer: notices, settings, notifications, its key, errors,
 /// and what only announces that something follows.
 const BESIDE: &[u8] = b"NSAKETtnsGHWc123Iv";
@@ -55,6 +58,8 @@ pub(super) struct Guard {
     cost: u64,
     /// Whether copied rows are only counted, and may be long.
     long_rows: bool,
+    /// Whether the server copies to us now: data are nothing else's answer.
+    copies: bool,
     /// Whether it is proven who asks.
     proven: bool,
 }
@@ -72,6 +77,7 @@ impl Guard {
             is: Seen::Beside,
             cost: 0,
             long_rows: false,
+            copies: false,
             proven,
         }
     }
@@ -110,6 +116,8 @@ impl Guard {
             }
             let wanted = match (self.head.first().or(bytes.first()), self.logged_in) {
                 (Some(b'R'), false) => 9,
+                // How many columns a row has.
+                (Some(b'D'), true) => 7,
                 _ => 5,
             };
             let n = (wanted - self.head.len()).min(bytes.len());
@@ -151,8 +159,19 @@ impl Guard {
         }
         match tag {
             b'Z' => self.answered()?,
-            b'd' => {}
+            b'd' if self.copies => {}
+            b'd' => return Err(wrong("the server sends data where it copies nothing".to_owned())),
+            b'D' => {
+                let columns = self.head.get(5..7).and_then(|two| two.try_into().ok());
+                let columns = u64::from(columns.map_or(0, u16::from_be_bytes));
+                self.cost += u64::from(length) + EACH + columns * COLUMN;
+            }
             _ => self.cost += u64::from(length) + EACH,
+        }
+        match tag {
+            b'H' | b'W' => self.copies = true,
+            b'c' | b'C' | b'E' | b'Z' => self.copies = false,
+            _ => {}
         }
         if self.cost > ANSWER_BYTES {
             return Err(wrong(format!("the server answers with more than {ANSWER_BYTES} bytes")));
@@ -216,7 +235,7 @@ mod tests {
         let long = [&[b'E'][..], &(2_000_000_000_u32).to_be_bytes()].concat();
         assert!(look(true, &long, 100).is_err());
         let welcome = [message(b'R', &[0; 4]), message(b'Z', b"I")].concat();
-        let after = |length: u32| [&welcome[..], b"D", &length.to_be_bytes()].concat();
+        let after = |length: u32| [&welcome[..], b"D", &length.to_be_bytes(), b"\0\0"].concat();
         assert!(look(true, &after(LOGIN_BYTES * 2), 3).is_ok());
         assert!(look(true, &after(MESSAGE_BYTES + 1), 3).is_err());
         assert!(look(true, b"Z\0\0\0\x03", 3).is_err());
@@ -230,14 +249,15 @@ mod tests {
             let seen = guard.look(&message(*tag, b"words")).unwrap();
             assert_eq!(seen, Seen::Beside, "{}", char::from(*tag));
         }
-        for (tags, is) in [(&b"DC"[..], Seen::Answer), (b"dZ", Seen::EndOrCopy)] {
+        let _ = guard.look(&message(b'H', b"\0\0\0")).unwrap();
+        for (tags, is) in [(&b"dZ"[..], Seen::EndOrCopy), (b"CD", Seen::Answer)] {
             for tag in tags {
-                let data = message(*tag, b"row");
+                let data = message(*tag, b"\0\0row");
                 assert_eq!(guard.look(&data[..5]).unwrap(), Seen::Beside, "only announced");
-                assert_eq!(guard.look(&data[5..6]).unwrap(), is, "{}", char::from(*tag));
-                assert_eq!(guard.look(&data[6..]).unwrap(), is);
+                assert_eq!(guard.look(&data[5..]).unwrap(), is, "{}", char::from(*tag));
             }
         }
+        let _ = guard.look(&message(b'H', b"\0\0\0")).unwrap();
         assert_eq!(guard.look(&message(b'd', b"")).unwrap(), Seen::Beside, "nothing is copied");
     }
 
@@ -280,8 +300,10 @@ mod tests {
             guard
         };
         let (row, bytes) = (message(b'D', &[0; 1 << 20]), message(b'd', &[0; 1 << 20]));
-        for (kind, most) in [(&row, Some(1023)), (&bytes, None)] {
+        let wide = message(b'D', &[&b"\x06\x40"[..], &[0xff; 6400]].concat());
+        for (kind, most) in [(&row, Some(1023)), (&bytes, None), (&wide.repeat(100), Some(238))] {
             let mut guard = welcomed();
+            guard.look(&message(b'H', b"\0\0\0")).unwrap();
             let borne = (0..1200).find(|_| guard.look(kind).is_err());
             assert_eq!(borne, most, "{}", char::from(kind[0]));
         }
@@ -296,6 +318,28 @@ mod tests {
             (0..600).for_each(|_| assert!(guard.look(&row).is_ok()));
             guard.look(&message(b'Z', b"I")).unwrap();
         }
+    }
+
+    #[test]
+    fn data_are_the_answer_of_a_copy_and_of_nothing_else() {
+        let welcome = [message(b'R', &[0; 4]), message(b'Z', b"I")].concat();
+        let data = message(b'd', b"x");
+        for (before, good) in [
+            (vec![], false),
+            (message(b'T', b""), false),
+            (message(b'H', b""), true),
+            (message(b'W', b""), true),
+            ([message(b'H', b""), data.clone(), message(b'N', b"")].concat(), true),
+            ([message(b'H', b""), message(b'c', b"")].concat(), false),
+            ([message(b'H', b""), message(b'E', b"")].concat(), false),
+            ([message(b'W', b""), message(b'C', b"")].concat(), false),
+        ] {
+            let mut guard = Guard::new(true);
+            guard.look(&welcome).unwrap();
+            guard.look(&before).unwrap();
+            assert_eq!(guard.look(&data).is_ok(), good, "{}", before.escape_ascii());
+        }
+        assert!(Guard::new(true).look(&data).is_err(), "before the login");
     }
 
     #[test]
@@ -316,7 +360,12 @@ mod tests {
             assert!(guard.look(&head(tag, LOGIN_BYTES + 1)).is_err(), "not before the login");
             let mut guard = Guard { head: Vec::new(), ..guard };
             guard.look(&welcome).unwrap();
-            assert_eq!(guard.look(&head(tag, length)).is_ok(), good, "{counted} {tag:?} {length}");
+            guard.look(&message(b'H', b"\0\0\0")).unwrap();
+            assert_eq!(
+                guard.look(&[&head(tag, length)[..], b"\0\0"].concat()).is_ok(),
+                good,
+                "{counted} {tag:?} {length}"
+            );
         }
     }
 }

@@ -93,7 +93,8 @@ impl Waits {
         Waits { patience, answer, chatter: false, answering: None, taking }
     }
 
-    fn nothing_is_due(&mut self) {
+    /// Nothing is missed up to now.
+    pub(super) fn nothing_is_due(&mut self) {
         self.answer.over();
         (self.chatter, self.answering) = (false, None);
     }
