@@ -3,12 +3,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use drctl_engines::Below;
+use drctl_engines::{Below, unfit_place};
 use drctl_model::{
     AUDIT_VERSION, AuditEntry, AuditLogId, AuditOutcome, Clock, Digest, MAX_AUDIT_LINE, NO_ENTRY,
     shown,
@@ -72,7 +73,7 @@ impl Log {
     /// and root none of its files in that of another account.
     fn is_here(&self) -> Result<bool> {
         let Ok(found) = self.state.metadata() else { return Ok(false) };
-        let owner = std::os::unix::fs::MetadataExt::uid(&found);
+        let owner = found.uid();
         if geteuid().is_root() && owner != 0 {
             return Ok(self.path().exists());
         }
@@ -91,6 +92,7 @@ impl Log {
         }
         let folder = Below::open(&self.state).context("open the state directory")?;
         let mut file = folder.extend(Path::new(NAME)).context("open the audit log")?;
+        self.is_private(&file)?;
         wait_for(&file, PATIENCE).context("take the lock of the audit log")?;
         let length = file.metadata()?.len();
         let text = self.entries(tail(&mut file, length)?, act);
@@ -169,7 +171,23 @@ impl Log {
         let opened = Below::open(&self.state).and_then(|folder| folder.read(Path::new(NAME)));
         match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => Ok(Some(opened.with_context(|| format!("open {}", self.path().display()))?)),
+            opened => {
+                let opened = opened.with_context(|| format!("open {}", self.path().display()))?;
+                self.is_private(&opened)?;
+                Ok(Some(opened))
+            }
+        }
+    }
+
+    /// An error where another account than drctl's can change it.
+    fn is_private(&self, file: &File) -> Result<()> {
+        let (found, folder) = (file.metadata()?, self.state.metadata()?);
+        let (owner, us) = (folder.uid(), geteuid().as_raw());
+        // Root looks at the log of drctl's account.
+        let us = if us == 0 { owner } else { us };
+        match unfit_place(found.uid(), found.mode(), us) {
+            Some(unfit) => bail!("{} {unfit}: who can change it could have", self.path().display()),
+            None => Ok(()),
         }
     }
 }

@@ -15,12 +15,15 @@ use tokio::time::timeout;
 use super::bucket::{entries_of, listed, newest, part};
 use super::chain::{At, Break, BreakKind, Link, differs, walk};
 use super::file::Log;
-use crate::host::{AgentError, Setup, private};
+use crate::host::{AgentError, Setup, private, read_within};
 use crate::repository::Repository;
 use crate::repository::faults::{is_bad_manifest, is_missing, is_newer};
 
 /// What notes beside the log how much of it is in the bucket: a cache, for the bucket knows.
 const MARK: &str = "audit.shipped";
+
+/// The most bytes of it.
+const MARK_BYTES: u64 = 64 << 10;
 
 /// The most bytes of the lines of one part.
 const MOST: usize = 512 << 10;
@@ -39,11 +42,21 @@ struct Mark {
     /// Why no more of it is shipped.
     #[serde(default)]
     problem: Option<String>,
+    /// The log before it, whose file is gone, and up to which entry it was shipped: until somebody has seen that.
+    #[serde(default)]
+    before: Option<(AuditLogId, u64)>,
 }
 
 impl Mark {
     fn begin(log: AuditLogId) -> Self {
-        Mark { log, seq: 0, head: NO_ENTRY, offset: 0, problem: None }
+        Mark { log, seq: 0, head: NO_ENTRY, offset: 0, problem: None, before: None }
+    }
+
+    /// The same that remembers a mark of another log.
+    fn after(self, other: Option<Mark>) -> Self {
+        let shipped = |other: &Mark| (other.seq > 0).then(|| (other.log.clone(), other.seq));
+        let before = other.and_then(|other| other.before.clone().or_else(|| shipped(&other)));
+        Mark { before, ..self }
     }
 
     fn at(&self) -> At {
@@ -58,12 +71,13 @@ impl Mark {
             head: link.sha256,
             offset: self.offset + link.end as u64,
             problem: None,
+            before: self.before.clone(),
         }
     }
 }
 
 fn read_mark(setup: &Setup) -> Option<Mark> {
-    let text = std::fs::read(setup.config.paths.state_dir.join(MARK)).ok()?;
+    let text = read_within(&setup.config.paths.state_dir.join(MARK), MARK_BYTES).ok()?;
     serde_json::from_slice(&text).ok()
 }
 
@@ -72,9 +86,21 @@ pub(super) fn shipped(setup: &Setup, log: &AuditLogId) -> u64 {
     read_mark(setup).filter(|mark| mark.log == *log).map_or(0, |mark| mark.seq)
 }
 
-/// Of which log this host shipped entries last, and up to which.
-pub(super) fn shipped_last(setup: &Setup) -> Option<(AuditLogId, u64)> {
-    read_mark(setup).filter(|mark| mark.seq > 0).map(|mark| (mark.log, mark.seq))
+/// The log that this host has shipped entries of, and up to which, whose file is not `ours`: it is gone.
+pub(super) fn lost(setup: &Setup, ours: Option<&AuditLogId>) -> Option<(AuditLogId, u64)> {
+    let mark = read_mark(setup)?;
+    let is_ours = ours.is_some_and(|ours| mark.log == *ours);
+    let shipped = (!is_ours && mark.seq > 0).then_some((mark.log, mark.seq));
+    mark.before.or(shipped)
+}
+
+/// What is to be said of that.
+pub(super) fn lost_words((log, last): &(AuditLogId, u64)) -> String {
+    format!(
+        "this host shipped entries of the audit log {log} up to {last}, and the file that held it is gone: \
+         somebody removed it. `drctl audit verify --bucket` looks at what was shipped; when it is explained, \
+         remove {MARK} from the state directory"
+    )
 }
 
 fn keep(setup: &Setup, mark: &Mark) -> Result<()> {
@@ -110,13 +136,11 @@ pub(crate) fn standing(setup: &Setup) -> Standing {
 fn looked(setup: &Setup) -> Result<Standing> {
     let log = Log::of(setup);
     let Some(last) = log.tail()?.and_then(|tail| tail.last) else {
-        let problem = read_mark(setup).map(|mark| {
-            let text = "the audit log is gone, of which entries up to";
-            format!("{text} {} were shipped: `drctl audit verify --bucket`", mark.seq)
-        });
+        let problem = lost(setup, None).as_ref().map(lost_words);
         return Ok(Standing { problem, ..Standing::default() });
     };
     let id = last.entry.log.clone();
+    let gone = lost(setup, Some(&id)).as_ref().map(lost_words);
     let mark = read_mark(setup).filter(|mark| mark.log == id);
     let mark = mark.unwrap_or_else(|| Mark::begin(id.clone()));
     let mut standing = Standing {
@@ -124,7 +148,7 @@ fn looked(setup: &Setup) -> Result<Standing> {
         last: last.entry.seq,
         shipped: mark.seq,
         since: None,
-        problem: mark.problem.clone(),
+        problem: mark.problem.clone().or(gone),
     };
     match rest(&log, &mark, &last)? {
         Ok(links) => standing.since = links.first().map(|link| link.entry.at),
@@ -147,6 +171,11 @@ fn rest(log: &Log, mark: &Mark, last: &Link) -> Result<Result<Vec<Link>, Break>>
         return Ok(Err(Break::new(seq, BreakKind::Fork, text)));
     }
     let text = log.read(mark.offset)?.unwrap_or_default();
+    // All was shipped, and the last entry is the one that was: a whole line behind it is none that was written.
+    if seq == shipped && text.contains(&b'\n') {
+        let text = format!("an entry before {seq} has another length than when it was shipped");
+        return Ok(Err(Break::new(seq, BreakKind::Altered, text)));
+    }
     let walked = walk(&text, mark.at());
     Ok(walked.broken.map_or(Ok(walked.links), Err))
 }
@@ -166,18 +195,28 @@ fn told(found: &Break) -> String {
 /// A log that was changed, which status tells from then on; the store's, the key's, the file system's.
 pub(crate) async fn ship(setup: &Setup, repository: &Repository) -> Result<u64> {
     let log = Log::of(setup);
-    let Some(newest) = log.tail()?.and_then(|tail| tail.last) else { return Ok(0) };
+    let Some(newest) = log.tail()?.and_then(|tail| tail.last) else {
+        let gone = lost(setup, None).as_ref().map(lost_words);
+        return gone.map_or(Ok(0), |text| Err(AgentError::AuditBroken(text).into()));
+    };
     let id = newest.entry.log.clone();
-    let known = read_mark(setup).filter(|mark| mark.log == id);
+    let (known, other) = match read_mark(setup) {
+        Some(mark) if mark.log == id => (Some(mark), None),
+        other => (None, other),
+    };
     let is_there = |mark: &Mark| mark.head == newest.sha256 && mark.problem.is_none();
-    if known.as_ref().is_some_and(is_there) {
-        return Ok(0);
+    if let Some(mark) = known.as_ref().filter(|mark| is_there(mark)) {
+        return match rest(&log, mark, &newest)? {
+            Ok(_) => Ok(0),
+            Err(found) => Err(refused(setup, mark.clone(), &found)),
+        };
     }
+    let is_new = known.is_none();
     let mut mark = match known {
         Some(mark) => mark,
         None => match found(setup, &log, repository, &id).await? {
-            Ok(mark) => mark,
-            Err(broken) => return Err(refused(setup, Mark::begin(id), &broken)),
+            Ok(mark) => mark.after(other),
+            Err(broken) => return Err(refused(setup, Mark::begin(id).after(other), &broken)),
         },
     };
     let begin = mark.seq;
@@ -204,7 +243,7 @@ pub(crate) async fn ship(setup: &Setup, repository: &Repository) -> Result<u64> 
         }
         keep(setup, &mark)?;
     }
-    if mark.problem.take().is_some() {
+    if mark.problem.take().is_some() || is_new {
         keep(setup, &mark)?;
     }
     Ok(mark.seq.saturating_sub(begin))

@@ -10,7 +10,7 @@ use drctl_store::{MAX_AUDIT_BATCH_BYTES, decode_audit_batch};
 use super::bucket::{Part, Parts, Signed, listed, newest, signed};
 use super::chain::{At, Break, BreakKind, Walked, differs, walk};
 use super::file::Log;
-use super::ship::{shipped, shipped_last};
+use super::ship::{lost, lost_words, shipped};
 use crate::host::{AgentError, Setup, waited};
 use crate::repository::Repository;
 
@@ -77,24 +77,19 @@ impl Verified {
 pub(crate) fn verify_local(setup: &Setup) -> Result<Verified> {
     let text = Log::of(setup).read(0)?;
     let mut found = Verified::of_local(&walk(text.as_deref().unwrap_or_default(), At::begin()));
-    match (shipped_last(setup), &found.log) {
-        (Some((log, last)), None) => {
-            let text = format!(
-                "this host shipped entries of the log {log} up to {last}, and there is no log here: somebody \
-                 removed it; `drctl audit verify --bucket` looks at what was shipped"
-            );
-            found.breaks.push(Break::new(1, BreakKind::Cut, text));
-        }
-        (Some((log, last)), Some(ours)) if log != *ours => found.notes.push(format!(
-            "this host shipped entries of another log, {log}, up to {last}: somebody removed the file that \
-             held it; `drctl audit verify --bucket` looks at what was shipped"
-        )),
-        (None, None) if text.is_none() => {
-            found.notes.push("this host has no audit log, and shipped none".to_owned());
-        }
-        _ => {}
+    found.breaks.extend(gone(setup, found.log.as_ref()));
+    if text.is_none() && found.breaks.is_empty() {
+        let text = "this host has no audit log, and no note that it shipped one: whether there was one, \
+                    `drctl audit verify --bucket` tells";
+        found.notes.push(text.to_owned());
     }
     Ok(found)
+}
+
+/// That a log of this host is gone of which entries were shipped.
+fn gone(setup: &Setup, ours: Option<&AuditLogId>) -> Option<Break> {
+    let lost = lost(setup, ours)?;
+    Some(Break::new(1, BreakKind::Cut, lost_words(&lost)))
 }
 
 /// The local log, and what the bucket has of it.
@@ -107,6 +102,7 @@ pub(crate) async fn verify_bucket(setup: &Setup, repository: &Repository) -> Res
     let mut found = Verified::of_local(&walked);
     let mut all = listed(repository, None).await?;
     let ours = found.log.clone();
+    found.breaks.extend(ours.as_ref().and_then(|ours| gone(setup, Some(ours))));
     let parts = ours.as_ref().and_then(|log| all.remove(log)).unwrap_or_default();
     if let Some(log) = &ours {
         let signed = signed(repository, log, &parts).await?;

@@ -19,7 +19,7 @@ use super::plausible::{Measured, implausible};
 use super::streamed::Begun;
 use crate::host::{AgentError, Setup, crash_point};
 use crate::jobs::settle::unless_kept;
-use crate::repository::{Repository, named};
+use crate::repository::{Repository, dated, named};
 
 impl Attempt<'_> {
     /// Commits what was stored.
@@ -60,7 +60,8 @@ impl Attempt<'_> {
         let Begun { setup, repository, source, backup, started, .. } = self.begun;
         let times = (started, setup.clock.now());
         let bytes = (total_plain(&collected), total_sealed(&collected));
-        suspect.extend(implausible(&kind, &Measured::new(&kind, bytes, times), known));
+        let known = dated(known, times.1);
+        suspect.extend(implausible(&kind, &Measured::new(&kind, bytes, times), &known));
         let frame = Frame { setup, repository, source, backup, recipients: &self.recipients };
         let Collected { streams, facts, children } = collected;
         let manifest = frame.manifest((engine, kind), times, (tools, suspect), &facts)?;

@@ -6,15 +6,15 @@ use super::backups::Judged;
 use super::screen::{Screen, TEXT_SHOWN};
 use crate::engine::pg::another_cluster::is_in_question;
 use crate::host::{Exit, Setup};
-use crate::repository::accept as take_for_good;
 use crate::repository::losses::find;
+use crate::repository::{accept as take_for_good, dated};
 
 /// `drctl accept`.
 pub(super) async fn accept(screen: Screen, setup: &Setup, backup: &str) -> Result<Exit> {
     let repository = setup.repository().await?;
     let found = find(setup, &repository, None, backup).await?;
     let known = setup.catalog(&repository).await?.backups(Some(&found.manifest.source)).await?;
-    let in_question = is_in_question(&known, &found.summary());
+    let in_question = is_in_question(&dated(&known, setup.clock.now()), &found.summary());
     let done = take_for_good(setup, &repository, (&found, in_question)).await;
     let done = done.with_context(|| format!("accept {}", found.manifest.backup))?;
     let backup = Judged::alone(&done).json();

@@ -16,7 +16,7 @@ use crate::host::{AgentError, Exit, Setup};
 use crate::repository::chain::is_broken;
 use crate::repository::removed::tombstone;
 use crate::repository::say::{Answer, Wish, state};
-use crate::repository::statements::{Said, Statements, statements};
+use crate::repository::statements::{Said, Statements, gone_words, statements};
 use crate::repository::{Memory, Repository, words};
 
 /// Does what one of the verbs asks for.
@@ -231,9 +231,10 @@ async fn holds(screen: Screen, setup: &Setup, source: Option<&str>) -> Result<Ex
     let mut all = Vec::new();
     for source in sources {
         let said = statements(&repository, &source).await?;
-        all.push((source, said));
+        let doubts = [said.doubts(), missed(setup, &source, &said).await].concat();
+        all.push(Held { source, said, doubts });
     }
-    let entry = |(source, said): &(SourceId, Statements)| {
+    let entry = |Held { source, said, doubts }: &Held| {
         let one = |one: &Said| {
             let mut entry = object(&one.statement);
             entry["stands"] = json!(said.in_force.has(one.statement.n));
@@ -241,12 +242,29 @@ async fn holds(screen: Screen, setup: &Setup, source: Option<&str>) -> Result<Ex
             entry
         };
         let statements: Vec<Value> = said.said.iter().map(one).collect();
-        json!({ "source": source, "doubts": said.doubts(), "statements": statements })
+        json!({ "source": source, "doubts": doubts, "statements": statements })
     };
     let object = json!({ "sources": all.iter().map(entry).collect::<Vec<_>>() });
     screen.answer("drctl.holds/1", object, || text(&all));
-    let in_doubt = all.iter().any(|(_, said)| !said.doubts().is_empty());
+    let in_doubt = all.iter().any(|one| !one.doubts.is_empty());
     Ok(if in_doubt { Exit::Degraded } else { Exit::Success })
+}
+
+/// What was said of a source, and what is in doubt of it.
+struct Held {
+    source: SourceId,
+    said: Statements,
+    doubts: Vec<String>,
+}
+
+/// What this host knows that was said, and the bucket has no more.
+async fn missed(setup: &Setup, source: &SourceId, said: &Statements) -> Vec<String> {
+    let known = match setup.known_catalog().await {
+        Ok(catalog) => catalog.statements(source).await.ok(),
+        Err(_) => None,
+    };
+    let gone = said.gone(&known.unwrap_or_default());
+    gone.iter().filter_map(|(key, why)| gone_words(key, why)).collect()
 }
 
 fn object(said: &Statement) -> Value {
@@ -257,10 +275,10 @@ fn object(said: &Statement) -> Value {
     })
 }
 
-fn text(all: &[(SourceId, Statements)]) -> String {
+fn text(all: &[Held]) -> String {
     let head = ["SOURCE", "NO", "STATEMENT", "OF", "AT", "BY", "KEEPS", "REASON"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for (source, said) in all {
+    for Held { source, said, .. } in all {
         for Statement { n, statement, backup, reason, at, host, account, without, .. } in
             said.said.iter().map(|one| &one.statement)
         {
@@ -278,13 +296,14 @@ fn text(all: &[(SourceId, Statements)]) -> String {
         }
     }
     let mut text = match rows.len() {
-        1 => "nothing is pinned, on legal hold or frozen, and nothing ever was".to_owned(),
+        1 => "nothing is pinned, on legal hold or frozen: the bucket has no such statement"
+            .to_owned(),
         _ => table(&rows),
     };
-    for (source, said) in all {
-        for why in said.doubts() {
+    for Held { source, doubts, .. } in all {
+        for why in doubts {
             let _ =
-                write!(text, "\nREMOVAL BLOCKED: nothing of {source} is removed: {}", line(&why));
+                write!(text, "\nREMOVAL BLOCKED: nothing of {source} is removed: {}", line(why));
         }
     }
     text

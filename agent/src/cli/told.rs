@@ -18,8 +18,10 @@ use self::records::{Records, Sink};
 use super::screen::{Screen, under};
 use crate::host::Failure;
 
-/// What the scheduler's library does is nobody's business, unless somebody asks for it by name.
-const QUIET: &str = "tokio_cron_scheduler=warn";
+/// What the scheduler's library does is nobody's business, unless somebody asks for it by name; nor is where
+/// requests go: the address of a hook or a channel is a secret.
+const QUIET: &str =
+    "tokio_cron_scheduler=warn,hyper=warn,hyper_util=warn,reqwest=warn,h2=warn,rustls=warn";
 
 /// Whether what is told are records, with fields.
 static RECORDS: OnceLock<()> = OnceLock::new();

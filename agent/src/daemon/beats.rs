@@ -45,10 +45,12 @@ pub(super) struct Beats {
     pub(super) failed: Option<String>,
     /// What the last look found amiss.
     found: Option<BeatFindings>,
+    /// Whether there was a look: a beat says that the agent lives, and one that dies of each look does not.
+    looked: bool,
 }
 
 impl Beats {
-    /// The first one is due at once.
+    /// The first one is due behind the first look.
     pub(super) fn new(setup: &Setup) -> Self {
         let every = setup.config.agent.beat;
         Beats {
@@ -59,6 +61,7 @@ impl Beats {
             last: None,
             failed: None,
             found: None,
+            looked: false,
         }
     }
 
@@ -70,6 +73,7 @@ impl Beats {
 
     /// It is known anew where the sources stand.
     pub(super) fn looked(&mut self, look: &Look) {
+        self.looked = true;
         if let Ok(sources) = &look.sources {
             let host = look.unanswered.first().map(|one| one.amiss().code);
             let sources = sources.iter().filter_map(amiss).collect();
@@ -78,9 +82,10 @@ impl Beats {
         }
     }
 
-    /// Waits until one is due; for ever while one is under way, and where there are none.
+    /// Waits until one is due; for ever while one is under way, before there was a look, and where there are
+    /// none.
     pub(super) async fn due(&self) {
-        match self.under_way || self.every.is_zero() {
+        match self.under_way || !self.looked || self.every.is_zero() {
             true => std::future::pending().await,
             false => sleep_until(self.next).await,
         }

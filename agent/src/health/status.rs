@@ -324,7 +324,7 @@ async fn one(
         newer_backups: Vec::new(),
         newer: Vec::new(),
         broken,
-        changed: another_cluster::change(id, &all),
+        changed: another_cluster::change(id, &crate::repository::dated(&all, now)),
         age,
         future,
         rpo,

@@ -9,7 +9,7 @@ use drctl_model::SourceId;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::AgentError;
+use super::{AgentError, open_file};
 
 /// A file that is a lock.
 pub(crate) enum Taken {
@@ -56,7 +56,7 @@ pub(crate) fn is_locked(path: &Path) -> Option<bool> {
 /// # Errors
 /// The file system's, also where there is no such file.
 pub(crate) fn share_file(path: &Path) -> io::Result<Option<File>> {
-    let file = File::open(path)?;
+    let file = open_file(path)?;
     match flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Ok(Some(file)),
         Err(Errno::WOULDBLOCK) => Ok(None),

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 use drctl_policies::SecretRef;
 
-use super::{AgentError, private, waited};
+use super::{AgentError, private, read_within, waited};
 
 /// The most bytes of a secret.
 const MAX_SECRET_BYTES: u64 = 64 << 10;
@@ -55,11 +55,8 @@ pub fn read_secret(what: &str, reference: &SecretRef) -> Result<String> {
 }
 
 fn read_file(path: &Path) -> Result<String, String> {
-    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if length > MAX_SECRET_BYTES {
-        return Err(format!("{length} bytes are too many for a secret"));
-    }
-    waited(|| std::fs::read_to_string(path)).map_err(|error| error.to_string())
+    let read = waited(|| read_within(path, MAX_SECRET_BYTES)).map_err(|error| error.to_string())?;
+    String::from_utf8(read).map_err(|_| "it is not UTF-8".to_owned())
 }
 
 /// Reads a secret where one is configured.

@@ -7,7 +7,10 @@ use drctl_store::use_ring;
 use reqwest::{Certificate, StatusCode, Url};
 
 use super::Undelivered;
-use crate::host::{private, waited};
+use crate::host::{private, read_within, waited};
+
+/// The most bytes of a file of certificates.
+const MAX_PEM_BYTES: u64 = 16 << 20;
 
 /// What is sent, and where. The address may be a secret: it is never shown.
 pub(crate) struct Request {
@@ -41,8 +44,11 @@ impl Client {
     ) -> Result<Self, Undelivered> {
         let pem = authorities(ca_file)?;
         let authorities = pem.as_deref().map(Certificate::from_pem_bundle).transpose();
-        let authorities =
-            authorities.map_err(|_| Undelivered::at_all("ca_file holds no certificates"))?;
+        let none = || Undelivered::at_all("ca_file holds no certificates");
+        let authorities = authorities.map_err(|_| none())?;
+        if authorities.as_ref().is_some_and(Vec::is_empty) {
+            return Err(none());
+        }
         use_ring();
         let client = reqwest::ClientBuilder::new()
             .user_agent(concat!("drctl/", env!("CARGO_PKG_VERSION")))
@@ -89,7 +95,7 @@ pub(crate) fn authorities(ca_file: Option<&Path>) -> Result<Option<Vec<u8>>, Und
     let Some(path) = ca_file else { return Ok(None) };
     let believed = private::believed(path, private::author(path));
     believed.map_err(|error| Undelivered::at_all(format!("{error:#}")))?;
-    let read = waited(|| std::fs::read(path));
+    let read = waited(|| read_within(path, MAX_PEM_BYTES));
     let failed = |error| Undelivered::at_all(format!("read {}: {error}", path.display()));
     read.map(Some).map_err(failed)
 }

@@ -100,7 +100,7 @@ fn why(error: &anyhow::Error) -> String {
         Some(EngineError::Silent { waited, .. }) => {
             format!("it did not end within {} s, and was killed", waited.as_secs())
         }
-        _ => shown(&Failure::of(error).messages.join(": "), 1_000),
+        _ => shown(&Failure::of(error).messages.join(": ").replace('\n', " / "), 1_000),
     }
 }
 

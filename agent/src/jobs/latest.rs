@@ -6,10 +6,12 @@ use std::path::Path;
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::{BackupId, Job, JobKind, JobNote, JobState, SourceId};
+use jiff::Timestamp;
 
 use super::run_file::{lives, notes};
 use crate::host::Setup;
 use crate::host::locks::{SourceLock, is_held};
+use crate::repository::horizon;
 
 /// How many jobs of a kind are looked at: those that run are passed over.
 const LOOKED_AT: usize = 20;
@@ -34,10 +36,12 @@ pub(crate) async fn latest(
     let state = &setup.config.paths.state_dir;
     // The notes first: what is taken in meanwhile is in the catalog then.
     let noted = noted(setup);
-    let last_backup = jobs(catalog, (JobKind::Backup, source), &noted).await?.into_iter().next();
+    let now = setup.clock.now();
+    let backups = jobs(catalog, (JobKind::Backup, source), (&noted, now)).await?;
+    let last_backup = backups.into_iter().next();
     let mut found = Vec::new();
     for kind in JobKind::ALL.into_iter().filter(|kind| !kind.makes_a_backup()) {
-        let jobs = jobs(catalog, (kind, source), &noted).await?;
+        let jobs = jobs(catalog, (kind, source), (&noted, now)).await?;
         let ended = jobs.iter().find(|job| !runs(state, job)).cloned();
         let Some(job) = jobs.into_iter().next() else { continue };
         let running = (!job.state.is_final()).then(|| runs(state, &job));
@@ -68,7 +72,7 @@ pub(crate) async fn past_runs(
     noted: &[JobNote],
 ) -> Result<Vec<Past>> {
     let state = &setup.config.paths.state_dir;
-    let jobs = jobs(catalog, (kind, source), noted).await?.into_iter();
+    let jobs = jobs(catalog, (kind, source), (noted, setup.clock.now())).await?.into_iter();
     Ok(jobs.map(|job| Past { runs: runs(state, &job), job }).collect())
 }
 
@@ -109,11 +113,12 @@ pub(crate) async fn own_attempts(
     Ok(found)
 }
 
-/// Jobs of a kind, the one begun last first; `noted` is what this host's jobs have noted.
+/// Jobs of a kind, the one begun last first, and those behind all others that a wrong clock dated in the
+/// future; `noted` is what this host's jobs have noted.
 async fn jobs(
     catalog: &Catalog,
     (kind, source): (JobKind, &SourceId),
-    noted: &[JobNote],
+    (noted, now): (&[JobNote], Timestamp),
 ) -> Result<Vec<Job>> {
     let noted = noted.iter().filter(|note| (note.kind, &note.source) == (kind, source));
     let mut jobs = catalog.last_jobs(kind, source, LOOKED_AT).await?;
@@ -128,6 +133,7 @@ async fn jobs(
         }
     }
     // Numbers tell the order of those that began at once.
-    jobs.sort_by_key(|job| std::cmp::Reverse((job.started, job.id)));
+    let horizon = horizon(now);
+    jobs.sort_by_key(|job| std::cmp::Reverse((job.started <= horizon, job.started, job.id)));
     Ok(jobs)
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use drctl_model::{JobNote, RunId};
 
 use crate::host::locks::{Taken, is_locked, share_file, take_file};
-use crate::host::private;
+use crate::host::{open_file, private};
 
 /// Where the files lie, below the state directory.
 const FOLDER: &str = "jobs";
@@ -105,7 +105,7 @@ pub(super) fn left(state: &Path) -> Vec<Left> {
 
 /// What all processes note of their jobs, the living ones too.
 pub(super) fn notes(state: &Path) -> Vec<JobNote> {
-    let note = |path: PathBuf| read(&mut File::open(path).ok()?).ok().flatten();
+    let note = |path: PathBuf| read(&mut open_file(&path).ok()?).ok().flatten();
     files(state).into_iter().filter_map(note).collect()
 }
 

@@ -14,7 +14,7 @@ use crate::jobs::latest;
 use crate::repository::accept::is_accepted;
 use crate::repository::drills::NewestDrill;
 use crate::repository::statements::Statements;
-use crate::repository::{Closed, Repository};
+use crate::repository::{Closed, Repository, dated};
 
 /// For how long an attempt without a manifest may still be running somewhere: what it is based on is not
 /// known before it is committed.
@@ -49,7 +49,8 @@ pub(super) async fn blocked(
     (source, backups): (&SourceId, &[BackupSummary]),
     doubts: Doubts,
 ) -> Result<Vec<String>> {
-    let mut found = in_doubt(source, backups, &doubts);
+    let dated = dated(backups, setup.clock.now());
+    let mut found = in_doubt(source, (backups, dated.first()), &doubts);
     if repository.lost_marker || repository.newer_marker.is_some() {
         found.push("the repository's marker is lost, or of a newer format".to_owned());
     }
@@ -57,7 +58,8 @@ pub(super) async fn blocked(
         found.push("this account may not look into all of it".to_owned());
     }
     if setup.forgotten(catalog).is_some() {
-        let text = "what this host remembers is not known: `drctl catalog rebuild` first";
+        let text = "what this host remembers is not known, because its catalog cannot be read and written, or was \
+                    made anew: look whether its disk is full; else run `drctl catalog rebuild`";
         found.push(text.to_owned());
     }
     let prefix = format!("s/{source}/");
@@ -66,7 +68,7 @@ pub(super) async fn blocked(
     if !alarms.is_empty() {
         found.push(format!("somebody meddled with {}", some(&alarms)));
     }
-    if let Some(change) = another_cluster::change(source, backups)
+    if let Some(change) = another_cluster::change(source, &dated)
         && !is_accepted(repository, source, &change.of_new).await?
     {
         let text =
@@ -84,7 +86,12 @@ pub(super) fn forbidden(said: &Statements) -> Vec<String> {
 }
 
 /// What manifests, losses and drills speak of.
-fn in_doubt(source: &SourceId, backups: &[BackupSummary], doubts: &Doubts) -> Vec<String> {
+/// `newest` is the newest backup that is not dated in the future.
+fn in_doubt(
+    source: &SourceId,
+    (backups, newest): (&[BackupSummary], Option<&BackupSummary>),
+    doubts: &Doubts,
+) -> Vec<String> {
     let mut found = Vec::new();
     if backups.iter().any(|one| matches!(one.kind, BackupKind::External(_))) {
         let text = "pgBackRest keeps its backups, and expires them by its own retention";
@@ -109,7 +116,7 @@ fn in_doubt(source: &SourceId, backups: &[BackupSummary], doubts: &Doubts) -> Ve
             some(&doubts.lost)
         ));
     }
-    if let Some(newest) = backups.first().filter(|newest| !newest.is_good()) {
+    if let Some(newest) = newest.filter(|newest| !newest.is_good()) {
         let why = shown(&newest.suspect.join("; "), 300);
         found.push(format!("the newest backup, {}, does not count: {why}", newest.backup));
     }
@@ -236,8 +243,9 @@ mod tests {
     #[test]
     fn a_server_that_lives_on_beside_a_promoted_one_freezes_its_source() {
         let shop = "shop".parse().unwrap();
-        let blocked =
-            |backups: &[BackupSummary]| !in_doubt(&shop, backups, &Doubts::default()).is_empty();
+        let blocked = |backups: &[BackupSummary]| {
+            !in_doubt(&shop, (backups, backups.first()), &Doubts::default()).is_empty()
+        };
         let promoted = base(2, 2, (500, 20));
         let old = base(1, 1, (100, 0));
         assert!(!blocked(&[promoted.clone(), old.clone()]));

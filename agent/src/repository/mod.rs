@@ -31,6 +31,7 @@ pub(crate) mod strays;
 pub(crate) mod untrusted;
 pub(crate) mod verify;
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -66,6 +67,18 @@ pub(crate) const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(1);
 /// The time up to which something may be dated by another clock and not be dated in the future.
 pub(crate) fn horizon(now: Timestamp) -> Timestamp {
     now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX)
+}
+
+/// Those that are not dated in the future, in their order; all where all are: a backup that a wrong clock dated
+/// is newer than none that is made today.
+pub(crate) fn dated(known: &[BackupSummary], now: Timestamp) -> Cow<'_, [BackupSummary]> {
+    let horizon = horizon(now);
+    let is_dated = |one: &&BackupSummary| one.taken() <= horizon;
+    match known.iter().filter(is_dated).count() {
+        0 => Cow::Borrowed(known),
+        all if all == known.len() => Cow::Borrowed(known),
+        _ => Cow::Owned(known.iter().filter(is_dated).cloned().collect()),
+    }
 }
 
 /// How many manifests are fetched ahead.

@@ -373,14 +373,18 @@ fn whose(said: &Statement) -> String {
 
 /// What is told of a statement that was there and is gone, or another one now; nothing of what is none.
 pub(crate) fn lost_words(lost: &Lost) -> Option<String> {
-    let key = lost.key.as_str();
+    gone_words(&lost.key, &lost.why)
+}
+
+/// The same by its key, and why.
+pub(crate) fn gone_words(key: &str, why: &str) -> Option<String> {
     let (source, n) = layout::statement_at(&key.into())?;
     Some(format!(
         "statement {n} of {source} ({}): {}. Nothing of {source} is removed meanwhile. Put the object back; when its \
          loss is explained, `drctl unfreeze {source} --without {n} --reason TEXT` (role `prune`), then say again what \
          has to stay",
         shown(key, 200),
-        shown(&lost.why, 300)
+        shown(why, 300)
     ))
 }
 

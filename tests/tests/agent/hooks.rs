@@ -237,6 +237,16 @@ fn doctor_tells_of_a_hook_that_could_not_run_and_runs_none() {
         "\n[hooks.text]\ncommand = [\"{}\"]\non = [\"before\"]\n",
         text.display()
     ));
+    for (name, script) in [("lone", "#!/no/such/shell\n"), ("empty", "")] {
+        hook(site, name, "", "on = [\"before\"]");
+        fs::write(site.path(name), script).expect("a script");
+    }
+    let pipe = site.path("pipe.url");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    site.append(&format!(
+        "\n[hooks.pipe]\nurl = {{ file = \"{}\" }}\non = [\"before\"]\n",
+        pipe.display()
+    ));
     let found = site.json(1, &["doctor"]);
     let level = |name: &str| {
         let check = format!("hooks.{name}");
@@ -251,6 +261,9 @@ fn doctor_tells_of_a_hook_that_could_not_run_and_runs_none() {
         ("lost", "bad"),
         ("good", "good"),
         ("text", "bad"),
+        ("lone", "bad"),
+        ("empty", "bad"),
+        ("pipe", "bad"),
     ] {
         assert_eq!(level(name), [expected], "{name}: {found}");
     }

@@ -1,6 +1,7 @@
 //! What was done is on record, and whoever changes the record is found out.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 
@@ -102,10 +103,6 @@ fn a_log_that_was_changed_is_named_with_the_first_entry() {
     assert!(site.json(3, &["status", "--check"])["audit"]["problem"].is_string());
     fs::remove_file(path(site)).unwrap();
     assert_eq!(first_break(site, &["--bucket"]), (1, "cut".to_owned()));
-    assert_eq!(first_break(site, &[]), (1, "cut".to_owned()));
-    let _ = site.json(0, &["unpin", &id, "--reason", "audit"]);
-    let notes = site.json(0, &["audit", "verify"])["logs"][0]["notes"].to_string();
-    assert!(notes.contains("another log") && notes.contains("removed the file"), "{notes}");
     put(site, &good);
     let _ = site.json(0, &["audit", "ship"]);
     let _ = site.json(0, &["status", "--check"]);
@@ -262,4 +259,67 @@ fn who_restores_and_what_he_overrides_is_on_record_and_no_name_of_a_database() {
     site.append("\n# A word.\n");
     let _ = site.backup();
     assert!(told(site).contains(&("configuration".to_owned(), "succeeded".to_owned())));
+}
+
+#[test]
+fn a_log_that_is_gone_is_told_until_somebody_has_seen_it() {
+    let shop = Shop::open();
+    let site = &shop.site;
+    let shipped = site.path("state/audit.shipped");
+    let id = site.backup();
+    let _ = site.json(0, &["audit", "ship"]);
+    let count = lines(site).len();
+    // What the mark says is found again in the bucket.
+    fs::remove_file(&shipped).unwrap();
+    let _ = site.json(0, &["audit", "ship"]);
+    assert_eq!(site.json(0, &["status"])["audit"]["shipped"], count);
+    // Nor is one believed that is a pipe, or has no end.
+    fs::remove_file(&shipped).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&shipped).status().unwrap().success());
+    let _ = site.json(0, &["audit", "verify"]);
+    fs::remove_file(&shipped).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &shipped).unwrap();
+    let _ = site.json(0, &["audit", "verify"]);
+    fs::remove_file(&shipped).unwrap();
+    let _ = site.json(0, &["audit", "ship"]);
+    // An entry that was shipped, of another length.
+    let good = lines(site);
+    let mut longer = good.clone();
+    longer[1] = longer[1].replace("\"outcome\":\"", "\"outcome\":\"xx");
+    put(site, &longer);
+    let _ = site.fails(4, "audit_broken", &["audit", "ship"]);
+    put(site, &good);
+    let _ = site.json(0, &["audit", "ship"]);
+
+    fs::remove_file(path(site)).unwrap();
+    let gone = || {
+        assert_eq!(first_break(site, &[]), (1, "cut".to_owned()));
+        assert_eq!(first_break(site, &["--bucket"]), (1, "cut".to_owned()));
+        let problem = site.json(3, &["status", "--check"])["audit"]["problem"].to_string();
+        assert!(problem.contains("somebody removed it"), "{problem}");
+    };
+    gone();
+    let _ = site.fails(4, "audit_broken", &["audit", "ship"]);
+    // A new log changes nothing of that, and is shipped.
+    let _ = site.json(0, &["pin", &id, "--reason", "audit"]);
+    gone();
+    let _ = site.json(0, &["audit", "ship"]);
+    gone();
+    fs::remove_file(&shipped).unwrap();
+    let _ = site.json(0, &["audit", "verify"]);
+    let notes = site.json(0, &["audit", "verify", "--bucket"])["logs"][0]["notes"].to_string();
+    assert!(notes.contains("another log"), "{notes}");
+    let _ = site.json(0, &["status", "--check"]);
+    // With the mark gone too this host cannot know.
+    fs::remove_file(path(site)).unwrap();
+    let notes = site.json(0, &["audit", "verify"])["logs"][0]["notes"].to_string();
+    assert!(notes.contains("no note that it shipped one"), "{notes}");
+    // Who can change it could have.
+    let _ = site.json(0, &["unpin", &id, "--reason", "audit"]);
+    let open = |mode| fs::set_permissions(path(site), fs::Permissions::from_mode(mode)).unwrap();
+    open(0o666);
+    let said = site.drctl(&["audit", "verify"]).ended(1);
+    assert!(said.err.contains("may be changed by other accounts"), "{}", said.err);
+    open(0o600);
+    let _ = site.json(0, &["audit", "verify"]);
 }

@@ -243,6 +243,8 @@ fn the_last_statement_is_missed_by_whoever_knew_it() {
         assert!(lost.contains("s/shop/k/000002.json") && lost.contains(why), "{why}: {list}");
         let _ = shop.site.drctl(&["status", "--check"]).ended(3);
         blocked(&shop, "LOST");
+        let doubts = shop.site.json(3, &["holds", "shop"])["sources"][0]["doubts"].to_string();
+        assert!(doubts.contains("statement 2 of shop") && doubts.contains(why), "{doubts}");
     };
     fs::remove_file(object(&shop, 2)).unwrap();
     lost("it was there before and is gone");

@@ -1,5 +1,7 @@
 //! Backups that are complete and yet not to be trusted.
 
+use drctl_tests::site::{Ran, faketime};
+
 use crate::common::{Shop, id_of};
 
 #[test]
@@ -157,4 +159,45 @@ fn what_verify_found_bad_is_not_accepted() {
     let _ = shop.site.json(4, &["verify", &id]);
     let said = shop.site.fails(4, "mismatch", &["accept", &id]);
     assert!(said.contains("found it BAD"), "{said}");
+}
+
+/// Runs a command with a clock that is so far ahead.
+fn ahead(shop: &Shop, days: u32, arguments: &[&str]) -> Ran {
+    let mut command = shop.site.command(&[&["--json"], arguments].concat());
+    command.env("LD_PRELOAD", faketime()).env("FAKETIME", format!("+{days}d"));
+    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
+    Ran::of(&command.output().expect("start drctl"))
+}
+
+#[test]
+fn a_backup_that_is_dated_in_the_future_hides_neither_a_loss_nor_a_job() {
+    let shop = Shop::open();
+    let site = &shop.site;
+    shop.sql("delete from orders where id > 3000");
+    let _ = ahead(&shop, 200, &["backup", "shop"]).ended(0);
+    shop.sql("insert into orders select g, 'x' from generate_series(3001, 20000) g");
+    let good = site.backup();
+    site.retention("last = 1");
+    let before = site.json(0, &["prune", "shop"]);
+    assert_eq!(before["sources"][0]["blocked"].as_array().map(Vec::len), Some(0), "{before}");
+    // It has nearly as many as the one of the future.
+    shop.sql("delete from orders where id > 2500");
+    let answer = site.json(3, &["backup", "shop"]);
+    let why = answer["backup"]["suspect"].to_string();
+    assert!(why.contains("% of the rows of") && why.contains(&good), "{why}");
+    let plan = site.json(0, &["prune", "shop"]);
+    let blocked = plan["sources"][0]["blocked"].to_string();
+    assert!(blocked.contains("does not count"), "{plan}");
+    assert_eq!(site.status()["last_job"]["backup"], id_of(&answer).as_str());
+
+    // One that failed with such a clock is not the last one either.
+    let port = format!("port = {}\n", shop.server.port());
+    site.replace(&port, "port = 1\n");
+    let _ = ahead(&shop, 4000, &["backup", "shop"]).ended(10);
+    assert!(!site.finds("job_failed", "backup"));
+    let _ = site.fails(10, "connect", &["backup", "shop"]);
+    assert_eq!(site.status()["last_job"]["state"], "failed");
+    site.replace("port = 1\n", &port);
+    let _ = site.drctl(&["backup", "shop"]);
+    assert_eq!(site.status()["last_job"]["state"], "committed");
 }

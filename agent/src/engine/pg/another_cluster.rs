@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::backup::streamed::Begun;
 use crate::host::Setup;
 use crate::repository::accept::is_accepted;
-use crate::repository::{Repository, everything};
+use crate::repository::{Repository, dated, everything};
 
 /// How far apart the newest of each may have been taken for the change to be told of.
 const TOLD: SignedDuration = SignedDuration::from_hours(24 * 7);
@@ -95,14 +95,15 @@ async fn looked_at(
             known.extend(found.ok().filter(|_| id != backup.backup).map(|proven| proven.summary()));
         }
     }
+    let known = dated(&known, setup.clock.now());
     let Some(change) = change(source, &known) else { return Ok(None) };
     let is_settled = !change.of_new.contains(&backup.backup)
         || is_accepted(repository, source, &change.of_new).await?;
     Ok((!is_settled).then(|| change.finding.line()))
 }
 
-/// The same of what is known of a source, as long as backups of both are young. It stands until the
-/// last of the other is so much older than the newest.
+/// The same of what is known of a source and not dated in the future, as long as backups of both are young.
+/// It stands until the last of the other is so much older than the newest.
 pub(crate) fn change(source: &SourceId, known: &[BackupSummary]) -> Option<Change> {
     let newest = newest(known.iter())?;
     let (before, old, new) = differing(known, newest)?;

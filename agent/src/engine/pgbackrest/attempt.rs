@@ -23,7 +23,7 @@ use crate::backup::{BackedUp, Order};
 use crate::engine::pg::{NEEDS_PATIENCE, OUTSIDE_PATIENCE};
 use crate::host::{AgentError, Failure, Meter, Setup, crash_point};
 use crate::jobs::settle::{Unsettled, record_failure, settle, unless_kept};
-use crate::repository::Memory;
+use crate::repository::{Memory, dated};
 
 /// How long another pgBackRest that works on the stanza is waited for, where the policy says
 /// nothing of how long a backup may take.
@@ -244,6 +244,7 @@ impl Attempt<'_> {
         let stored = JobEvent::Stored { plain_bytes: backup.bytes };
         unless_kept(catalog.append(job, self.setup.clock.now(), &stored).await);
         crash_point("backup-before-manifest");
+        let known = dated(known, self.setup.clock.now());
         let is_like =
             |before: &&BackupSummary| before.is_good() && before.kind.external().is_some();
         let aside = Aside {

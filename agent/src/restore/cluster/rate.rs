@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::read_within;
+
+/// The most bytes of it.
+const MOST_BYTES: u64 = 4 << 10;
+
 /// The file below the state directory.
 const FILE: &str = "replay-rate.json";
 
@@ -47,7 +52,7 @@ impl Rate {
 /// The rate of the last recovery on this host that replayed enough to tell one.
 #[must_use]
 pub fn last_rate(state_dir: &Path) -> Option<Rate> {
-    let text = std::fs::read(state_dir.join(FILE)).ok()?;
+    let text = read_within(&state_dir.join(FILE), MOST_BYTES).ok()?;
     let rate: Rate = serde_json::from_slice(&text).ok()?;
     let usable = rate.bytes >= ENOUGH && rate.seconds.is_finite() && rate.seconds > 0.0;
     usable.then_some(rate)

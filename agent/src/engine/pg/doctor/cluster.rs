@@ -5,6 +5,7 @@ use drctl_model::{BackupSummary, FindingCode, SourceId};
 
 use crate::engine::pg::another_cluster::newest;
 use crate::host::{Checks, Level, Setup};
+use crate::repository::dated;
 
 /// Whether there is a base backup of the cluster that the server is now: `initdb` and `pg_upgrade`
 /// make another one.
@@ -36,7 +37,9 @@ pub(super) async fn dumped(
         Err(why) => return found.add(Level::Warning, &check, why.as_str(), None),
     };
     let Some(backups) = known(setup, id, found).await else { return };
-    match newest(backups.iter()).and_then(|one| Some((one, one.kind.system_id()?))) {
+    match newest(dated(&backups, setup.clock.now()).iter())
+        .and_then(|one| Some((one, one.kind.system_id()?)))
+    {
         Some((newest, other)) if other != system_id => {
             let text = format!(
                 "the server is the cluster {system_id}, and the newest backup, {}, is of {other}",

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::wal::files::Files;
 use crate::host::locks::{Taken, take_file};
-use crate::host::private;
+use crate::host::{private, read_within};
 
 /// For how long a note is believed. It says that the bucket held the piece when the note was
 /// written; after this, the bucket is asked again.
@@ -133,7 +133,7 @@ impl PushCache {
     /// Whether a history of this name was stored under this configuration.
     pub(super) fn is_kept(&self, name: &str) -> bool {
         let scope = self.scope.configuration.to_string();
-        fs::read_to_string(self.directory.join(name)).is_ok_and(|text| text == scope)
+        read_within(&self.directory.join(name), 64 << 10).is_ok_and(|text| text == scope.as_bytes())
     }
 
     /// Remembers it; where that fails it is asked for again.
