@@ -25,8 +25,8 @@ pub enum EngineError {
         /// What shows what the server does that it works with.
         activity: Option<&'static str>,
     },
-    /// A tool ended, and something that it started holds its output open.
-    #[error("{tool} has ended, and something that it started held its output open for {} s", .waited.as_secs_f32())]
+    /// A tool ended, and its output did not: something that it started may hold that open.
+    #[error("{tool} has ended, and its output did not come to its end for {} s", .waited.as_secs_f32())]
     Held {
         /// Its name.
         tool: &'static str,

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::EngineError;
 use super::process::Tool;
-use super::way::{interpreter, runs};
+use super::way::{interpreters, runs};
 
 /// Starts a program that no other account can change, hands it `input`, and waits for its end. It sees
 /// nothing of our environment but `PATH` and `TZ`; what does not end in time is killed with its children.
@@ -62,26 +62,28 @@ pub async fn run_alone(
 pub fn may_run(program: &Path) -> Result<(), EngineError> {
     runs(program)?;
     let failed = |source| EngineError::io(format!("start {}", program.display()))(source);
-    let is_file = std::fs::metadata(program).map_err(failed)?.is_file();
-    let may = rustix::fs::access(program, rustix::fs::Access::EXEC_OK).map_err(io::Error::from);
-    match may {
-        Ok(()) if !is_file => return Err(failed(io::ErrorKind::PermissionDenied.into())),
-        may => may.map_err(failed)?,
+    may_start(program).map_err(failed)?;
+    let interpreters = interpreters(program);
+    for by in &interpreters {
+        let why = |error| io::Error::other(format!("{}: {error}", by.display()));
+        may_start(by).map_err(why).map_err(failed)?;
     }
-    match interpreter(program) {
-        Some(by) => {
-            let there = rustix::fs::access(&by, rustix::fs::Access::EXEC_OK);
-            let why = |error| io::Error::other(format!("{}: {error}", by.display()));
-            there.map_err(io::Error::from).map_err(why).map_err(failed)
-        }
-        None if is_elf(program) => Ok(()),
-        None => Err(failed(io::Error::other("it is neither a program nor begins with #!"))),
+    match interpreters.is_empty() && is_elf(program) == Some(false) {
+        true => Err(failed(io::Error::other("it is neither a program nor begins with #!"))),
+        false => Ok(()),
     }
 }
 
-/// Whether a file begins as the programs of Linux do.
-fn is_elf(program: &Path) -> bool {
-    let mut begin = [0; 4];
-    let read = File::open(program).and_then(|mut file| file.read_exact(&mut begin));
-    read.is_ok() && begin == *b"\x7fELF"
+/// Whether it is a file that this account may run.
+fn may_start(program: &Path) -> io::Result<()> {
+    let is_file = std::fs::metadata(program)?.is_file();
+    rustix::fs::access(program, rustix::fs::Access::EXEC_OK)?;
+    if is_file { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
+/// Whether a file begins as the programs of Linux do; nothing where it may not be read, but run.
+fn is_elf(program: &Path) -> Option<bool> {
+    let mut begin = Vec::new();
+    File::open(program).ok()?.take(4).read_to_end(&mut begin).ok()?;
+    Some(begin == *b"\x7fELF")
 }

@@ -22,6 +22,9 @@ const OTHERS_MAY_WRITE: u32 = 0o022;
 /// The most bytes of a script's first line that the kernel looks at (`BINPRM_BUF_SIZE`).
 const FIRST_LINE: usize = 256;
 
+/// How many interpreters stand behind each other at most; the kernel gives up before.
+const INTERPRETERS: usize = 6;
+
 /// How many links are followed; the kernel follows no more either.
 const LINKS: usize = 40;
 
@@ -137,13 +140,23 @@ fn judged((owner, mode): (u32, u32), bits: u32, trusted: &[u32]) -> Option<Unfit
 pub(crate) fn runs(program: &Path) -> Result<(), EngineError> {
     let Some(program) = found(program) else { return Ok(()) };
     believed_by(&program, geteuid().as_raw())?;
-    // Who can change what interprets a script runs what he likes.
-    let interpreter = interpreter(&program);
-    interpreter.map_or(Ok(()), |program| believed_by(&program, geteuid().as_raw()))
+    // Who can change the program that interprets a script runs what he likes.
+    for by in interpreters(&program) {
+        if let Err(EngineError::Changeable { why, .. }) = believed_by(&by, geteuid().as_raw()) {
+            let why = format!("{} interprets it, and {why}", by.display());
+            return Err(EngineError::Changeable { path: program, why });
+        }
+    }
+    Ok(())
+}
+
+/// The programs that interpret a script, each by what its own first line names, as far as the kernel follows.
+pub(super) fn interpreters(script: &Path) -> Vec<PathBuf> {
+    std::iter::successors(interpreter(script), |by| interpreter(by)).take(INTERPRETERS).collect()
 }
 
 /// The program that the first line of a script names (`#!`), as the kernel reads it.
-pub(super) fn interpreter(script: &Path) -> Option<PathBuf> {
+fn interpreter(script: &Path) -> Option<PathBuf> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut begin = [0; FIRST_LINE];
     let mut file = File::from(open(script, flags, Mode::empty()).ok()?);

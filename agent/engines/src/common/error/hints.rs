@@ -20,8 +20,8 @@ impl EngineError {
                 )
             }
             EngineError::Held { tool, .. } => format!(
-                "look what {tool} starts (a hook, a wrapper of its program), have that close its \
-                 output, and run the command again; earlier backups are not affected"
+                "something that {tool} started (ssh, a wrapper of its program) may hold it open: have \
+                 that close it, and run the command again; earlier backups are not affected"
             ),
             EngineError::NotEmpty { .. } => {
                 "restore into an empty server or under another database name; nothing was changed"

@@ -220,10 +220,6 @@ impl WalStream {
             ending.answered = true;
         }
         loop {
-            if ending.since.elapsed() > self.patience.saturating_mul(2) {
-                let text = "its answer has no end";
-                return Err(lost(READING)(io::Error::new(io::ErrorKind::TimedOut, text)));
-            }
             match wire.next().await.map_err(lost(READING))? {
                 Reply::Message(Message::DataRow(row)) => {
                     let row = texts(&row).map_err(lost(READING))?;
@@ -239,6 +235,10 @@ impl WalStream {
                 }
                 Reply::Message(Message::ReadyForQuery(_)) => break,
                 _ => {}
+            }
+            if ending.since.elapsed() > self.patience.saturating_mul(2) {
+                let text = "its answer has no end";
+                return Err(lost(READING)(io::Error::new(io::ErrorKind::TimedOut, text)));
             }
         }
         Ok(match ending.next {

@@ -147,6 +147,11 @@ fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Engine
         EngineError::Config(format!("cannot read ssl_root_cert {}: {error}", file.display()))
     };
     believed(file)?;
+    // A pipe would keep whoever opens it.
+    if std::fs::metadata(file).is_ok_and(|found| !found.is_file()) {
+        let text = format!("ssl_root_cert {} is no file", file.display());
+        return Err(EngineError::Config(text));
+    }
     CertificateDer::pem_file_iter(file).map_err(broken)?.collect::<Result<_, _>>().map_err(broken)
 }
 

@@ -42,6 +42,17 @@ pub(super) enum Seen {
     EndOrCopy,
 }
 
+/// What a server copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copies {
+    /// Nothing.
+    Nothing,
+    /// Data to us.
+    Out,
+    /// Data to us, and we to it: a stream of WAL.
+    Both,
+}
+
 /// Looks at the heads of messages.
 pub(super) struct Guard {
     head: Vec<u8>,
@@ -58,8 +69,8 @@ pub(super) struct Guard {
     cost: u64,
     /// Whether copied rows are only counted, and may be long.
     long_rows: bool,
-    /// Whether the server copies to us now: data are nothing else's answer.
-    copies: bool,
+    /// What the server copies to us now: data are nothing else's answer.
+    copies: Copies,
     /// Whether it is proven who asks.
     proven: bool,
 }
@@ -77,7 +88,7 @@ impl Guard {
             is: Seen::Beside,
             cost: 0,
             long_rows: false,
-            copies: false,
+            copies: Copies::Nothing,
             proven,
         }
     }
@@ -159,7 +170,7 @@ impl Guard {
         }
         match tag {
             b'Z' => self.answered()?,
-            b'd' if self.copies => {}
+            b'd' if self.copies != Copies::Nothing => {}
             b'd' => return Err(wrong("the server sends data where it copies nothing".to_owned())),
             b'D' => {
                 let columns = self.head.get(5..7).and_then(|two| two.try_into().ok());
@@ -169,12 +180,16 @@ impl Guard {
             _ => self.cost += u64::from(length) + EACH,
         }
         match tag {
-            b'H' | b'W' => self.copies = true,
-            b'c' | b'C' | b'E' | b'Z' => self.copies = false,
+            b'H' => self.copies = Copies::Out,
+            b'W' => self.copies = Copies::Both,
+            // Behind its own end a walsender still answers what it is asked, until it hears ours.
+            b'c' if self.copies == Copies::Both => {}
+            b'c' | b'T' | b'C' | b'E' | b'Z' => self.copies = Copies::Nothing,
             _ => {}
         }
         if self.cost > ANSWER_BYTES {
-            return Err(wrong(format!("the server answers with more than {ANSWER_BYTES} bytes")));
+            let text = format!("its answer would take more than {ANSWER_BYTES} bytes of memory");
+            return Err(wrong(text));
         }
         self.is = match tag {
             b'Z' | b'd' => Seen::EndOrCopy,
@@ -332,7 +347,9 @@ mod tests {
             ([message(b'H', b""), data.clone(), message(b'N', b"")].concat(), true),
             ([message(b'H', b""), message(b'c', b"")].concat(), false),
             ([message(b'H', b""), message(b'E', b"")].concat(), false),
+            ([message(b'W', b""), message(b'c', b"")].concat(), true),
             ([message(b'W', b""), message(b'C', b"")].concat(), false),
+            ([message(b'W', b""), message(b'c', b""), message(b'T', b"")].concat(), false),
         ] {
             let mut guard = Guard::new(true);
             guard.look(&welcome).unwrap();

@@ -120,8 +120,13 @@ impl Waits {
         match seen {
             Seen::Beside => {
                 self.chatter = true;
-                let in_time = self.answer.begin().elapsed() < patience;
-                return if in_time { Ok(()) } else { Err(late("not answered", patience)) };
+                let over = self.answer.begin().elapsed().checked_sub(patience);
+                // Who stood still for longer waits once more.
+                if over.is_some_and(|over| over >= STOOD_STILL) {
+                    self.answer.over();
+                }
+                let is_late = over.is_some_and(|over| over < STOOD_STILL);
+                return if is_late { Err(late("not answered", patience)) } else { Ok(()) };
             }
             Seen::Answer => {
                 let began = *self.answering.get_or_insert_with(Instant::now);
