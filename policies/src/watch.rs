@@ -27,6 +27,9 @@ pub const JOB_LATE: SignedDuration = SignedDuration::from_hours(1);
 /// does not end is given up after ten.
 const LOOK_LATE: SignedDuration = SignedDuration::from_mins(30);
 
+/// The same where it has not looked at all: its first beat waits two minutes for its first look.
+const NEVER_LOOKED: SignedDuration = SignedDuration::from_mins(1);
+
 /// A beat that is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heard {
@@ -168,7 +171,8 @@ fn of_look(heard: &Heard, now: Timestamp) -> Vec<Trouble> {
     let told = heard.beat.findings.as_ref();
     let looked = told.map_or(heard.beat.started, |told| told.looked);
     let age = heard.at().min(now).duration_since(looked);
-    let none = (age > LOOK_LATE).then_some(Trouble::NotLooked(looked));
+    let most = if told.is_some() { LOOK_LATE } else { NEVER_LOOKED };
+    let none = (age > most).then_some(Trouble::NotLooked(looked));
     let host = told.filter(|told| !told.host.is_empty());
     let host = host.map(|told| Trouble::HostFindings(told.host.clone()));
     let sources = told.iter().flat_map(|told| &told.sources).cloned().map(Trouble::Findings);
@@ -362,8 +366,8 @@ mod tests {
         for (findings, started, told) in [
             (empty(1_800), 0, false),
             (empty(1_900), NOW - 100, true),
-            (None, NOW - 100, false),
-            (None, NOW - 1_900, true),
+            (None, NOW - 60, false),
+            (None, NOW - 100, true),
         ] {
             one.beat.findings = findings;
             one.beat.started = at(started);

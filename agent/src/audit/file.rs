@@ -20,7 +20,7 @@ use rustix::process::geteuid;
 use super::act::Act;
 use super::chain::{CUT, Tail, joined};
 use crate::host::locks::wait_for;
-use crate::host::{Setup, crash_point, private};
+use crate::host::{AgentError, Setup, crash_point, private};
 
 /// The log's name in the state directory.
 pub(super) const NAME: &str = "audit.log";
@@ -149,7 +149,8 @@ impl Log {
     pub(super) fn read(&self, from: u64) -> Result<Option<Vec<u8>>> {
         let Some(mut file) = self.open()? else { return Ok(None) };
         if file.metadata()?.len() < from {
-            bail!("{} is shorter than it was", self.path().display());
+            let text = format!("{} is shorter than what was shipped of it", self.path().display());
+            return Err(AgentError::AuditBroken(text).into());
         }
         file.seek(SeekFrom::Start(from))?;
         let mut text = Vec::new();
@@ -185,10 +186,12 @@ impl Log {
         let (owner, us) = (folder.uid(), geteuid().as_raw());
         // Root looks at the log of drctl's account.
         let us = if us == 0 { owner } else { us };
-        match unfit_place(found.uid(), found.mode(), us) {
-            Some(unfit) => bail!("{} {unfit}: who can change it could have", self.path().display()),
-            None => Ok(()),
+        for (place, found) in [(self.path(), &found), (self.state.clone(), &folder)] {
+            if let Some(unfit) = unfit_place(found.uid(), found.mode(), us) {
+                bail!("{} {unfit}: who can change the audit log could have", place.display());
+            }
         }
+        Ok(())
     }
 }
 

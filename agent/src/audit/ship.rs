@@ -25,6 +25,9 @@ const MARK: &str = "audit.shipped";
 /// The most bytes of it.
 const MARK_BYTES: u64 = 64 << 10;
 
+/// How many logs before it are remembered.
+const MOST_BEFORE: usize = 100;
+
 /// The most bytes of the lines of one part.
 const MOST: usize = 512 << 10;
 
@@ -42,21 +45,29 @@ struct Mark {
     /// Why no more of it is shipped.
     #[serde(default)]
     problem: Option<String>,
-    /// The log before it, whose file is gone, and up to which entry it was shipped: until somebody has seen that.
+    /// The logs before it, whose files are gone, and up to which entries they were shipped: until somebody has
+    /// seen that.
     #[serde(default)]
-    before: Option<(AuditLogId, u64)>,
+    before: Vec<(AuditLogId, u64)>,
 }
 
 impl Mark {
     fn begin(log: AuditLogId) -> Self {
-        Mark { log, seq: 0, head: NO_ENTRY, offset: 0, problem: None, before: None }
+        Mark { log, seq: 0, head: NO_ENTRY, offset: 0, problem: None, before: Vec::new() }
     }
 
     /// The same that remembers a mark of another log.
     fn after(self, other: Option<Mark>) -> Self {
-        let shipped = |other: &Mark| (other.seq > 0).then(|| (other.log.clone(), other.seq));
-        let before = other.and_then(|other| other.before.clone().or_else(|| shipped(&other)));
+        let before = other.map(Mark::shipped).unwrap_or_default();
         Mark { before, ..self }
+    }
+
+    /// All logs of which entries were shipped, and up to which.
+    fn shipped(self) -> Vec<(AuditLogId, u64)> {
+        let Mark { mut before, log, seq, .. } = self;
+        before.truncate(MOST_BEFORE);
+        before.extend((seq > 0).then_some((log, seq)));
+        before
     }
 
     fn at(&self) -> At {
@@ -77,7 +88,8 @@ impl Mark {
 }
 
 fn read_mark(setup: &Setup) -> Option<Mark> {
-    let text = read_within(&setup.config.paths.state_dir.join(MARK), MARK_BYTES).ok()?;
+    let text =
+        read_within(&setup.config.paths.state_dir.join(MARK), MARK_BYTES, Duration::ZERO).ok()?;
     serde_json::from_slice(&text).ok()
 }
 
@@ -86,21 +98,20 @@ pub(super) fn shipped(setup: &Setup, log: &AuditLogId) -> u64 {
     read_mark(setup).filter(|mark| mark.log == *log).map_or(0, |mark| mark.seq)
 }
 
-/// The log that this host has shipped entries of, and up to which, whose file is not `ours`: it is gone.
-pub(super) fn lost(setup: &Setup, ours: Option<&AuditLogId>) -> Option<(AuditLogId, u64)> {
-    let mark = read_mark(setup)?;
-    let is_ours = ours.is_some_and(|ours| mark.log == *ours);
-    let shipped = (!is_ours && mark.seq > 0).then_some((mark.log, mark.seq));
-    mark.before.or(shipped)
-}
-
-/// What is to be said of that.
-pub(super) fn lost_words((log, last): &(AuditLogId, u64)) -> String {
-    format!(
-        "this host shipped entries of the audit log {log} up to {last}, and the file that held it is gone: \
-         somebody removed it. `drctl audit verify --bucket` looks at what was shipped; when it is explained, \
-         remove {MARK} from the state directory"
-    )
+/// What is to be said of logs that this host has shipped entries of, and that are not `ours`: they are gone.
+pub(super) fn lost(setup: &Setup, ours: Option<&AuditLogId>) -> Option<String> {
+    let mut logs = read_mark(setup)?.shipped();
+    logs.retain(|(log, _)| ours != Some(log));
+    let (log, last) = logs.last()?;
+    let more = match logs.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} before it)"),
+    };
+    Some(format!(
+        "this host shipped entries of the audit log {log} up to {last}{more}, and has none of it any more: find \
+         out who or what removed it. `drctl audit verify --bucket` looks at what was shipped; when it is \
+         explained, remove {MARK} from the state directory"
+    ))
 }
 
 fn keep(setup: &Setup, mark: &Mark) -> Result<()> {
@@ -134,14 +145,14 @@ pub(crate) fn standing(setup: &Setup) -> Standing {
 }
 
 fn looked(setup: &Setup) -> Result<Standing> {
-    let log = Log::of(setup);
+    let (log, mark) = (Log::of(setup), read_mark(setup));
     let Some(last) = log.tail()?.and_then(|tail| tail.last) else {
-        let problem = lost(setup, None).as_ref().map(lost_words);
+        let problem = lost(setup, None);
         return Ok(Standing { problem, ..Standing::default() });
     };
     let id = last.entry.log.clone();
-    let gone = lost(setup, Some(&id)).as_ref().map(lost_words);
-    let mark = read_mark(setup).filter(|mark| mark.log == id);
+    let gone = lost(setup, Some(&id));
+    let mark = mark.filter(|mark| mark.log == id);
     let mark = mark.unwrap_or_else(|| Mark::begin(id.clone()));
     let mut standing = Standing {
         log: Some(id),
@@ -170,13 +181,14 @@ fn rest(log: &Log, mark: &Mark, last: &Link) -> Result<Result<Vec<Link>, Break>>
         let text = format!("the local entry {seq} is another one than the one that was shipped");
         return Ok(Err(Break::new(seq, BreakKind::Fork, text)));
     }
-    let text = log.read(mark.offset)?.unwrap_or_default();
-    // All was shipped, and the last entry is the one that was: a whole line behind it is none that was written.
-    if seq == shipped && text.contains(&b'\n') {
+    // The last entry that was shipped is known whole only where none came behind it.
+    let known = if seq == shipped { format!("{}\n", last.line) } else { String::new() };
+    let text = log.read(mark.offset.saturating_sub(known.len() as u64))?.unwrap_or_default();
+    let Some(behind) = text.strip_prefix(known.as_bytes()) else {
         let text = format!("an entry before {seq} has another length than when it was shipped");
         return Ok(Err(Break::new(seq, BreakKind::Altered, text)));
-    }
-    let walked = walk(&text, mark.at());
+    };
+    let walked = walk(behind, mark.at());
     Ok(walked.broken.map_or(Ok(walked.links), Err))
 }
 
@@ -195,12 +207,14 @@ fn told(found: &Break) -> String {
 /// A log that was changed, which status tells from then on; the store's, the key's, the file system's.
 pub(crate) async fn ship(setup: &Setup, repository: &Repository) -> Result<u64> {
     let log = Log::of(setup);
+    // First: whoever ships meanwhile may be ahead of what the end of the log was.
+    let mark = read_mark(setup);
     let Some(newest) = log.tail()?.and_then(|tail| tail.last) else {
-        let gone = lost(setup, None).as_ref().map(lost_words);
+        let gone = lost(setup, None);
         return gone.map_or(Ok(0), |text| Err(AgentError::AuditBroken(text).into()));
     };
     let id = newest.entry.log.clone();
-    let (known, other) = match read_mark(setup) {
+    let (known, other) = match mark {
         Some(mark) if mark.log == id => (Some(mark), None),
         other => (None, other),
     };
@@ -242,6 +256,10 @@ pub(crate) async fn ship(setup: &Setup, repository: &Repository) -> Result<u64> 
             },
         }
         keep(setup, &mark)?;
+        // Others may have written behind it since its end was looked at.
+        if mark.seq >= newest.entry.seq {
+            break;
+        }
     }
     if mark.problem.take().is_some() || is_new {
         keep(setup, &mark)?;

@@ -10,7 +10,7 @@ use drctl_store::{MAX_AUDIT_BATCH_BYTES, decode_audit_batch};
 use super::bucket::{Part, Parts, Signed, listed, newest, signed};
 use super::chain::{At, Break, BreakKind, Walked, differs, walk};
 use super::file::Log;
-use super::ship::{lost, lost_words, shipped};
+use super::ship::{lost, shipped};
 use crate::host::{AgentError, Setup, waited};
 use crate::repository::Repository;
 
@@ -88,8 +88,7 @@ pub(crate) fn verify_local(setup: &Setup) -> Result<Verified> {
 
 /// That a log of this host is gone of which entries were shipped.
 fn gone(setup: &Setup, ours: Option<&AuditLogId>) -> Option<Break> {
-    let lost = lost(setup, ours)?;
-    Some(Break::new(1, BreakKind::Cut, lost_words(&lost)))
+    Some(Break::new(1, BreakKind::Cut, lost(setup, ours)?))
 }
 
 /// The local log, and what the bucket has of it.
@@ -102,7 +101,7 @@ pub(crate) async fn verify_bucket(setup: &Setup, repository: &Repository) -> Res
     let mut found = Verified::of_local(&walked);
     let mut all = listed(repository, None).await?;
     let ours = found.log.clone();
-    found.breaks.extend(ours.as_ref().and_then(|ours| gone(setup, Some(ours))));
+    found.breaks.extend(gone(setup, ours.as_ref()));
     let parts = ours.as_ref().and_then(|log| all.remove(log)).unwrap_or_default();
     if let Some(log) = &ours {
         let signed = signed(repository, log, &parts).await?;
@@ -219,5 +218,7 @@ fn read_part(setup: &Setup, bytes: &[u8]) -> Result<Result<Part, String>> {
 pub(crate) fn entries(setup: &Setup) -> Result<(Vec<AuditEntry>, Option<Break>)> {
     let text = Log::of(setup).read(0)?.unwrap_or_default();
     let walked = walk(&text, At::begin());
-    Ok((walked.links.into_iter().map(|link| link.entry).collect(), walked.broken))
+    let ours = walked.links.first().map(|link| link.entry.log.clone());
+    let broken = walked.broken.or_else(|| gone(setup, ours.as_ref()));
+    Ok((walked.links.into_iter().map(|link| link.entry).collect(), broken))
 }

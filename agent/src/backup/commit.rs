@@ -15,7 +15,7 @@ use drctl_store::{
 use jiff::Timestamp;
 
 use super::attempt::{Attempt, Collected, total_plain, total_sealed};
-use super::plausible::{Measured, implausible};
+use super::plausible::{Measured, implausible, is_alike};
 use super::streamed::Begun;
 use crate::host::{AgentError, Setup, crash_point};
 use crate::jobs::settle::unless_kept;
@@ -60,7 +60,7 @@ impl Attempt<'_> {
         let Begun { setup, repository, source, backup, started, .. } = self.begun;
         let times = (started, setup.clock.now());
         let bytes = (total_plain(&collected), total_sealed(&collected));
-        let known = dated(known, times.1);
+        let known = dated(known, times.1, |one| is_alike(&kind, one));
         suspect.extend(implausible(&kind, &Measured::new(&kind, bytes, times), &known));
         let frame = Frame { setup, repository, source, backup, recipients: &self.recipients };
         let Collected { streams, facts, children } = collected;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::backups::Judged;
 use super::screen::{Screen, TEXT_SHOWN};
-use crate::engine::pg::another_cluster::is_in_question;
+use crate::engine::pg::another_cluster::{has_cluster, is_in_question};
 use crate::host::{Exit, Setup};
 use crate::repository::losses::find;
 use crate::repository::{accept as take_for_good, dated};
@@ -14,7 +14,12 @@ pub(super) async fn accept(screen: Screen, setup: &Setup, backup: &str) -> Resul
     let repository = setup.repository().await?;
     let found = find(setup, &repository, None, backup).await?;
     let known = setup.catalog(&repository).await?.backups(Some(&found.manifest.source)).await?;
-    let in_question = is_in_question(&dated(&known, setup.clock.now()), &found.summary());
+    let mut dated = dated(&known, setup.clock.now(), has_cluster).into_owned();
+    // One that is dated in the future itself is judged among all.
+    if dated.iter().all(|one| one.backup != found.manifest.backup) {
+        dated = known;
+    }
+    let in_question = is_in_question(&dated, &found.summary());
     let done = take_for_good(setup, &repository, (&found, in_question)).await;
     let done = done.with_context(|| format!("accept {}", found.manifest.backup))?;
     let backup = Judged::alone(&done).json();

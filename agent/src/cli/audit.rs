@@ -35,11 +35,14 @@ pub(super) async fn audit(screen: Screen, setup: &Setup, verb: &AuditVerb) -> Re
         }
         AuditVerb::Ship => {
             let shipped = ship(setup, &setup.repository().await?).await?;
-            let object = json!({ "shipped": shipped, "standing": standing_json(&standing(setup)) });
+            let standing = standing(setup);
+            let object = json!({ "shipped": shipped, "standing": standing_json(&standing) });
             screen.answer("drctl.audit-ship/1", object, || {
-                format!("{} shipped", entries_text(shipped))
+                let problem = standing.problem.as_ref().map(|problem| line(problem));
+                let shipped = format!("{} shipped", entries_text(shipped));
+                [Some(shipped), problem].into_iter().flatten().collect::<Vec<_>>().join("\n")
             });
-            Ok(Exit::Success)
+            Ok(if standing.problem.is_some() { Exit::Verification } else { Exit::Success })
         }
     }
 }

@@ -9,7 +9,6 @@ use anyhow::{Context as _, Result};
 use drctl_engines::Secret;
 use drctl_engines::pg::{PgServer, SILENCE};
 use drctl_model::{Content, JobKind, SourceId, SslMode, shown, total};
-use drctl_policies::SecretRef;
 use serde_json::{Value, json};
 
 use super::args::RestoreArgs;
@@ -18,7 +17,7 @@ use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, alarms_json, alarms_text, count, line, table};
 use crate::audit::Logged;
 use crate::host::figures::{bytes, number, span};
-use crate::host::{AgentError, Exit, Meter, Setup, Stop, private, read_secret};
+use crate::host::{AgentError, Exit, Meter, Setup, Stop, private, read_named};
 use crate::jobs::{Amiss, run};
 use crate::repository::Passed;
 use crate::restore::recovery::is_handed;
@@ -159,7 +158,7 @@ fn target_server(setup: &Setup, host: &str, args: &RestoreArgs) -> Result<PgServ
     let password = match &args.to_password_file {
         Some(path) => {
             let path = std::path::absolute(path)?;
-            Some(Secret::new(read_secret("the target's password", &SecretRef::File(path))?))
+            Some(Secret::new(read_named("the target's password", &path)?))
         }
         None => None,
     };

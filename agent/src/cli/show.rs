@@ -89,7 +89,8 @@ pub(super) async fn show(screen: Screen, setup: &Setup, args: &ShowArgs) -> Resu
         }
     });
     if let Some(error) = unopened {
-        screen.say("names and row counts are encrypted, and stay so:");
+        screen
+            .say("names and row counts are encrypted, and could not be opened; the error says why");
         return Err(error);
     }
     if facts.is_none() && !found.manifest.streams.is_empty() {

@@ -1,12 +1,12 @@
 //! `drctl pin`, `unpin`, `hold`, `release`, `freeze`, `unfreeze` and `holds`: what has to stay, whatever
 //! the policy says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
-use drctl_model::{BackupId, MAX_WITHOUT, SourceId, Stated, Statement};
+use drctl_model::{BackupId, Digest, MAX_WITHOUT, SourceId, Stated, Statement};
 use serde_json::{Value, json};
 
 use super::args::{StatementVerb, UnfreezeArgs};
@@ -230,8 +230,10 @@ async fn holds(screen: Screen, setup: &Setup, source: Option<&str>) -> Result<Ex
     };
     let mut all = Vec::new();
     for source in sources {
+        // First: who says something in between is in the bucket.
+        let known = known_here(setup, &source).await;
         let said = statements(&repository, &source).await?;
-        let doubts = [said.doubts(), missed(setup, &source, &said).await].concat();
+        let doubts = [said.doubts(), missed(known, &said)].concat();
         all.push(Held { source, said, doubts });
     }
     let entry = |Held { source, said, doubts }: &Held| {
@@ -257,14 +259,35 @@ struct Held {
     doubts: Vec<String>,
 }
 
-/// What this host knows that was said, and the bucket has no more.
-async fn missed(setup: &Setup, source: &SourceId, said: &Statements) -> Vec<String> {
-    let known = match setup.known_catalog().await {
-        Ok(catalog) => catalog.statements(source).await.ok(),
-        Err(_) => None,
+/// What this host knows that was said, and why that may not be all.
+type Known = (BTreeMap<u64, Digest>, Option<String>);
+
+async fn known_here(setup: &Setup, source: &SourceId) -> Known {
+    if !setup.config.paths.state_dir.exists() {
+        return Known::default();
+    }
+    if !setup.catalog_path().exists() {
+        return (BTreeMap::new(), Some("it has no catalog".to_owned()));
+    }
+    let known = async {
+        let catalog = setup.known_catalog().await?;
+        let is_new = setup.forgotten(&catalog).is_some();
+        anyhow::Ok((catalog.statements(source).await?, is_new))
     };
-    let gone = said.gone(&known.unwrap_or_default());
-    gone.iter().filter_map(|(key, why)| gone_words(key, why)).collect()
+    let why = "its catalog was made anew, or cannot be used: see `drctl status`";
+    match known.await {
+        Ok((known, is_new)) => (known, is_new.then(|| why.to_owned())),
+        Err(error) => (BTreeMap::new(), Some(format!("{error:#}"))),
+    }
+}
+
+/// What of it the bucket has no more.
+fn missed((known, unknown): Known, said: &Statements) -> Vec<String> {
+    let unknown = unknown.map(|why| {
+        format!("it is not known whether a statement is gone that this host knew ({why})")
+    });
+    let gone = said.gone(&known);
+    gone.iter().filter_map(|(key, why)| gone_words(key, why)).chain(unknown).collect()
 }
 
 fn object(said: &Statement) -> Value {

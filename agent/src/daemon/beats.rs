@@ -20,6 +20,9 @@ use crate::repository::beat::{Draft, Sent, Written, write_beat};
 /// How soon one that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// How long the first one waits for the first look: an agent that dies of each look beats never.
+const FIRST: Duration = Duration::from_secs(120);
+
 /// How long one may take: a bucket that answers slowly for hours must not keep the next ones back.
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -45,12 +48,12 @@ pub(super) struct Beats {
     pub(super) failed: Option<String>,
     /// What the last look found amiss.
     found: Option<BeatFindings>,
-    /// Whether there was a look: a beat says that the agent lives, and one that dies of each look does not.
-    looked: bool,
+    /// Until when the first one waits for a look; nothing behind that.
+    waits: Option<Instant>,
 }
 
 impl Beats {
-    /// The first one is due behind the first look.
+    /// The first one is due behind the first look, or two minutes later.
     pub(super) fn new(setup: &Setup) -> Self {
         let every = setup.config.agent.beat;
         Beats {
@@ -61,7 +64,7 @@ impl Beats {
             last: None,
             failed: None,
             found: None,
-            looked: false,
+            waits: Some(Instant::now() + FIRST),
         }
     }
 
@@ -73,8 +76,8 @@ impl Beats {
 
     /// It is known anew where the sources stand.
     pub(super) fn looked(&mut self, look: &Look) {
-        self.looked = true;
         if let Ok(sources) = &look.sources {
+            self.waits = None;
             let host = look.unanswered.first().map(|one| one.amiss().code);
             let sources = sources.iter().filter_map(amiss).collect();
             let host = host.into_iter().collect();
@@ -82,12 +85,11 @@ impl Beats {
         }
     }
 
-    /// Waits until one is due; for ever while one is under way, before there was a look, and where there are
-    /// none.
+    /// Waits until one is due; for ever while one is under way, and where there are none.
     pub(super) async fn due(&self) {
-        match self.under_way || !self.looked || self.every.is_zero() {
+        match self.under_way || self.every.is_zero() {
             true => std::future::pending().await,
-            false => sleep_until(self.next).await,
+            false => sleep_until(self.waits.map_or(self.next, |waits| waits.max(self.next))).await,
         }
     }
 

@@ -14,7 +14,7 @@ use super::specs::specs;
 use crate::host::Setup;
 use crate::jobs::settle::committed;
 use crate::jobs::{self, noted, past_runs};
-use crate::repository::Repository;
+use crate::repository::{Repository, dated};
 
 /// For how long somebody else may have the catalog when the agent starts.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,7 +79,10 @@ async fn known(
         if runs.is_empty() && key.kind.makes_a_backup() {
             // A catalog that was made anew knows the bucket's backups, and no job of this host.
             let newest = match catalog.as_ref().filter(|_| is_filled) {
-                Some(catalog) => newest(catalog.backups(Some(&key.source)).await?.iter()).cloned(),
+                Some(catalog) => {
+                    let known = catalog.backups(Some(&key.source)).await?;
+                    newest(dated(&known, setup.clock.now(), |_| true).iter()).cloned()
+                }
                 None => bucket.newest(&key.source).await,
             };
             runs.extend(newest.map(|backup| PastRun {

@@ -324,7 +324,10 @@ async fn one(
         newer_backups: Vec::new(),
         newer: Vec::new(),
         broken,
-        changed: another_cluster::change(id, &crate::repository::dated(&all, now)),
+        changed: another_cluster::change(
+            id,
+            &crate::repository::dated(&all, now, another_cluster::has_cluster),
+        ),
         age,
         future,
         rpo,

@@ -2,14 +2,18 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 
-/// How long a pipe may take to give all that is written into it.
-const PATIENCE: Duration = Duration::from_secs(10);
+use super::waited;
+
+/// The most bytes of a file of certificates.
+const MAX_PEM_BYTES: u64 = 16 << 20;
 
 /// Opens a file for reading; what is none is refused, and never waited for.
 ///
@@ -23,12 +27,17 @@ pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Reads a file, or a pipe, to its end: at most so many bytes, and no longer than ten seconds.
+/// Reads a file to its end, or a pipe or a terminal within a time: at most so many bytes.
 ///
 /// # Errors
-/// The file system's; `InvalidData` for more bytes, `TimedOut` for a pipe that does not come to its end.
-pub(crate) fn read_within(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+/// The file system's; `InvalidData` for more bytes, `TimedOut` for what does not come to its end in time.
+pub(crate) fn read_within(path: &Path, most: u64, patience: Duration) -> io::Result<Vec<u8>> {
     let (file, begun, mut bytes) = (opened(path)?, Instant::now(), Vec::new());
+    let left = || patience.saturating_sub(begun.elapsed());
+    // One that nobody has opened for writing yet looks as if it were at its end.
+    if file.metadata()?.file_type().is_fifo() && !comes(&file, left())? {
+        return Err(late("nobody writes into it", patience));
+    }
     let mut file = file.take(most.saturating_add(1));
     loop {
         match file.read_to_end(&mut bytes) {
@@ -38,10 +47,8 @@ pub(crate) fn read_within(path: &Path, most: u64) -> io::Result<Vec<u8>> {
             }
             Ok(_) => return Ok(bytes),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let left = PATIENCE.saturating_sub(begun.elapsed());
-                if !comes(file.get_ref(), left)? {
-                    let text = "it is a pipe, and whoever writes into it does not end";
-                    return Err(io::Error::new(ErrorKind::TimedOut, text));
+                if !comes(file.get_ref(), left())? {
+                    return Err(late("it is no file, and does not come to its end", patience));
                 }
             }
             Err(error) => return Err(error),
@@ -49,11 +56,29 @@ pub(crate) fn read_within(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Reads a file of certificates, for the configuration names it: a pipe is waited for ten seconds.
+///
+/// # Errors
+/// As [`read_within`].
+pub(crate) fn read_certificates(path: &Path) -> io::Result<Vec<u8>> {
+    waited(|| read_within(path, MAX_PEM_BYTES, Duration::from_secs(10)))
+}
+
+fn late(what: &str, patience: Duration) -> io::Error {
+    let text = format!("{what} within {} s", patience.as_secs());
+    io::Error::new(ErrorKind::TimedOut, text)
+}
+
 /// Waits until something comes, or the end; false where neither does for so long.
 fn comes(file: &File, within: Duration) -> io::Result<bool> {
     let mut awaited = [PollFd::new(file, PollFlags::IN)];
     let within = Timespec::try_from(within).map_err(io::Error::other)?;
-    Ok(poll(&mut awaited, Some(&within))? > 0)
+    loop {
+        match poll(&mut awaited, Some(&within)) {
+            Err(Errno::INTR) => {}
+            found => return Ok(found? > 0),
+        }
+    }
 }
 
 fn opened(path: &Path) -> io::Result<File> {
@@ -85,20 +110,32 @@ mod tests {
         for other in [&pipe, folder.path()] {
             assert_eq!(open_file(other).unwrap_err().kind(), ErrorKind::InvalidInput);
         }
-        assert!(read_within(folder.path(), 10).is_err());
-        assert_eq!(read_within(&file, 4).unwrap(), b"word");
-        assert_eq!(read_within(&file, 3).unwrap_err().kind(), ErrorKind::InvalidData);
-        let endless = read_within(Path::new("/dev/zero"), 1000).unwrap_err();
+        let (soon, later) = (Duration::from_millis(50), Duration::from_secs(60));
+        let read = |path: &Path, most| read_within(path, most, soon);
+        assert!(read(folder.path(), 10).is_err());
+        assert_eq!(read(&file, 4).unwrap(), b"word");
+        assert_eq!(read(&file, 3).unwrap_err().kind(), ErrorKind::InvalidData);
+        let endless = read(Path::new("/dev/zero"), 1000).unwrap_err();
         assert_eq!(endless.kind(), ErrorKind::InvalidData);
-        assert_eq!(read_within(&pipe, 10).unwrap(), b"", "nobody writes");
-        // Who writes a little later is waited for.
+        let nobody = read(&pipe, 10).unwrap_err();
+        assert!(nobody.to_string().contains("nobody writes"), "{nobody}");
         let mut writes = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
-        let reads = std::thread::spawn(move || read_within(&pipe, 10));
+        writes.write_all(b"a").unwrap();
+        let open = read(&pipe, 10).unwrap_err();
+        assert!(open.to_string().contains("does not come to its end"), "{open}");
+        // Who writes a little later is waited for.
+        let same = pipe.clone();
+        let reads = std::thread::spawn(move || read_within(&same, 10, later));
         writes.write_all(b"late").unwrap();
         while rustix::io::ioctl_fionread(&writes).unwrap() > 0 {
             std::thread::yield_now();
         }
         drop(writes);
         assert_eq!(reads.join().unwrap().unwrap(), b"late");
+        let reads = std::thread::spawn(move || read_within(&pipe, 10, later));
+        let mut writes = OpenOptions::new().write(true).open(folder.path().join("pipe")).unwrap();
+        writes.write_all(b"later").unwrap();
+        drop(writes);
+        assert_eq!(reads.join().unwrap().unwrap(), b"later");
     }
 }

@@ -16,7 +16,9 @@ use drctl_store::{
 
 use super::secrets::note_identity;
 use super::simulated::simulated;
-use super::{AgentError, Limits, private, read_optional, read_secret, waited};
+use super::{
+    AgentError, Limits, private, read_certificates, read_named, read_optional, read_secret, waited,
+};
 
 /// The catalog's name in the state directory.
 pub(crate) const CATALOG: &str = "catalog.db";
@@ -170,7 +172,7 @@ impl Setup {
         let repository = &self.config.repository;
         let ca_pem = repository.ca_file.as_ref().map(|path| {
             private::believed(path, private::author(path))?;
-            waited(|| std::fs::read(path)).with_context(|| format!("read {}", path.display()))
+            read_certificates(path).with_context(|| format!("read {}", path.display()))
         });
         let fitting = Options::timeout_for(self.limits().segment_bytes);
         let mut options = Options {
@@ -318,10 +320,7 @@ impl Setup {
     /// one that holds none.
     pub fn identities(&self, file: Option<&Path>) -> Result<Option<Identities>> {
         let text = match (file, &self.config.keys.identity) {
-            (Some(path), _) => {
-                let reference = drctl_policies::SecretRef::File(path.to_owned());
-                Some(read_secret("the identity", &reference)?)
-            }
+            (Some(path), _) => Some(read_named("the identity", path)?),
             (None, Some(reference)) => Some(read_secret("keys.identity", reference)?),
             (None, None) => None,
         };

@@ -7,10 +7,7 @@ use drctl_store::use_ring;
 use reqwest::{Certificate, StatusCode, Url};
 
 use super::Undelivered;
-use crate::host::{private, read_within, waited};
-
-/// The most bytes of a file of certificates.
-const MAX_PEM_BYTES: u64 = 16 << 20;
+use crate::host::{private, read_certificates};
 
 /// What is sent, and where. The address may be a secret: it is never shown.
 pub(crate) struct Request {
@@ -95,7 +92,7 @@ pub(crate) fn authorities(ca_file: Option<&Path>) -> Result<Option<Vec<u8>>, Und
     let Some(path) = ca_file else { return Ok(None) };
     let believed = private::believed(path, private::author(path));
     believed.map_err(|error| Undelivered::at_all(format!("{error:#}")))?;
-    let read = waited(|| read_within(path, MAX_PEM_BYTES));
+    let read = read_certificates(path);
     let failed = |error| Undelivered::at_all(format!("read {}: {error}", path.display()));
     read.map(Some).map_err(failed)
 }

@@ -8,13 +8,13 @@ use drctl_model::{BackupId, BackupKind, BackupSummary, JobKind, SourceId, plante
 use drctl_store::layout;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::engine::pg::another_cluster;
+use crate::engine::pg::another_cluster::{self, has_cluster};
 use crate::host::Setup;
 use crate::jobs::latest;
 use crate::repository::accept::is_accepted;
 use crate::repository::drills::NewestDrill;
 use crate::repository::statements::Statements;
-use crate::repository::{Closed, Repository, dated};
+use crate::repository::{Closed, Repository, dated, horizon};
 
 /// For how long an attempt without a manifest may still be running somewhere: what it is based on is not
 /// known before it is committed.
@@ -49,8 +49,10 @@ pub(super) async fn blocked(
     (source, backups): (&SourceId, &[BackupSummary]),
     doubts: Doubts,
 ) -> Result<Vec<String>> {
-    let dated = dated(backups, setup.clock.now());
-    let mut found = in_doubt(source, (backups, dated.first()), &doubts);
+    let (dated, horizon) =
+        (dated(backups, setup.clock.now(), has_cluster), horizon(setup.clock.now()));
+    let newest = backups.iter().find(|one| one.taken() <= horizon).or(backups.first());
+    let mut found = in_doubt(source, (backups, newest), &doubts);
     if repository.lost_marker || repository.newer_marker.is_some() {
         found.push("the repository's marker is lost, or of a newer format".to_owned());
     }

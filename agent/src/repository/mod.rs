@@ -69,16 +69,20 @@ pub(crate) fn horizon(now: Timestamp) -> Timestamp {
     now.checked_add(CLOCKS_APART).unwrap_or(Timestamp::MAX)
 }
 
-/// Those that are not dated in the future, in their order; all where all are: a backup that a wrong clock dated
-/// is newer than none that is made today.
-pub(crate) fn dated(known: &[BackupSummary], now: Timestamp) -> Cow<'_, [BackupSummary]> {
+/// Those that are not dated in the future, in their order; all where none of these `counts`: what could only be
+/// compared with one of the future is, for it may be the clock of now that is wrong.
+pub(crate) fn dated(
+    known: &[BackupSummary],
+    now: Timestamp,
+    counts: impl Fn(&BackupSummary) -> bool,
+) -> Cow<'_, [BackupSummary]> {
     let horizon = horizon(now);
-    let is_dated = |one: &&BackupSummary| one.taken() <= horizon;
-    match known.iter().filter(is_dated).count() {
-        0 => Cow::Borrowed(known),
-        all if all == known.len() => Cow::Borrowed(known),
-        _ => Cow::Owned(known.iter().filter(is_dated).cloned().collect()),
+    let is_dated = |one: &&BackupSummary| one.taken() <= horizon && one.started <= horizon;
+    let is_whole = known.iter().all(|one| is_dated(&one));
+    if is_whole || !known.iter().filter(is_dated).any(counts) {
+        return Cow::Borrowed(known);
     }
+    Cow::Owned(known.iter().filter(is_dated).cloned().collect())
 }
 
 /// How many manifests are fetched ahead.

@@ -241,6 +241,18 @@ fn doctor_tells_of_a_hook_that_could_not_run_and_runs_none() {
         hook(site, name, "", "on = [\"before\"]");
         fs::write(site.path(name), script).expect("a script");
     }
+    // Who can change what interprets a script runs what he likes, however far behind it stands.
+    for (name, by, mode) in
+        [("open.sh", "/bin/sh", 0o777), ("between", "open.sh", 0o700), ("behind", "between", 0o700)]
+    {
+        let by = if by.starts_with('/') { by.into() } else { site.path(by) };
+        fs::write(site.path(name), format!("#!{}\n", by.display())).expect("a script");
+        fs::set_permissions(site.path(name), Permissions::from_mode(mode)).expect("its mode");
+    }
+    site.append(&format!(
+        "\n[hooks.behind]\ncommand = [\"{}\"]\non = [\"before\"]\n",
+        site.path("behind").display()
+    ));
     let pipe = site.path("pipe.url");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
     site.append(&format!(
@@ -264,6 +276,7 @@ fn doctor_tells_of_a_hook_that_could_not_run_and_runs_none() {
         ("lone", "bad"),
         ("empty", "bad"),
         ("pipe", "bad"),
+        ("behind", "bad"),
     ] {
         assert_eq!(level(name), [expected], "{name}: {found}");
     }

@@ -265,27 +265,32 @@ fn who_restores_and_what_he_overrides_is_on_record_and_no_name_of_a_database() {
 fn a_log_that_is_gone_is_told_until_somebody_has_seen_it() {
     let shop = Shop::open();
     let site = &shop.site;
-    let shipped = site.path("state/audit.shipped");
+    let mark = site.path("state/audit.shipped");
     let id = site.backup();
     let _ = site.json(0, &["audit", "ship"]);
     let count = lines(site).len();
     // What the mark says is found again in the bucket.
-    fs::remove_file(&shipped).unwrap();
+    fs::remove_file(&mark).unwrap();
     let _ = site.json(0, &["audit", "ship"]);
     assert_eq!(site.json(0, &["status"])["audit"]["shipped"], count);
     // Nor is one believed that is a pipe, or has no end.
-    fs::remove_file(&shipped).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(&shipped).status().unwrap().success());
+    fs::remove_file(&mark).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&mark).status().unwrap().success());
     let _ = site.json(0, &["audit", "verify"]);
-    fs::remove_file(&shipped).unwrap();
-    std::os::unix::fs::symlink("/dev/zero", &shipped).unwrap();
+    fs::remove_file(&mark).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &mark).unwrap();
     let _ = site.json(0, &["audit", "verify"]);
-    fs::remove_file(&shipped).unwrap();
+    fs::remove_file(&mark).unwrap();
     let _ = site.json(0, &["audit", "ship"]);
     // An entry that was shipped, of another length.
     let good = lines(site);
     let mut longer = good.clone();
     longer[1] = longer[1].replace("\"outcome\":\"", "\"outcome\":\"xx");
+    put(site, &longer);
+    let _ = site.fails(4, "audit_broken", &["audit", "ship"]);
+    longer[1] = longer[1].replace("\"outcome\":\"xx", "\"outcome\":\"");
+    let shorter = longer[1].len() - 9;
+    longer[1].truncate(shorter);
     put(site, &longer);
     let _ = site.fails(4, "audit_broken", &["audit", "ship"]);
     put(site, &good);
@@ -296,16 +301,24 @@ fn a_log_that_is_gone_is_told_until_somebody_has_seen_it() {
         assert_eq!(first_break(site, &[]), (1, "cut".to_owned()));
         assert_eq!(first_break(site, &["--bucket"]), (1, "cut".to_owned()));
         let problem = site.json(3, &["status", "--check"])["audit"]["problem"].to_string();
-        assert!(problem.contains("somebody removed it"), "{problem}");
+        assert!(problem.contains("who or what removed it"), "{problem}");
     };
     gone();
     let _ = site.fails(4, "audit_broken", &["audit", "ship"]);
     // A new log changes nothing of that, and is shipped.
     let _ = site.json(0, &["pin", &id, "--reason", "audit"]);
     gone();
-    let _ = site.json(0, &["audit", "ship"]);
+    let shipped = || site.json(4, &["audit", "ship"])["shipped"].as_u64().expect("a count");
+    assert!(shipped() > 0);
     gone();
-    fs::remove_file(&shipped).unwrap();
+    assert_eq!(shipped(), 0);
+    assert_eq!(site.json(4, &["audit", "show"])["break"]["kind"], "cut");
+    // Nor does the loss of the new one hide that of the old.
+    fs::remove_file(path(site)).unwrap();
+    let problem = site.json(3, &["status", "--check"])["audit"]["problem"].to_string();
+    assert!(problem.contains("1 before it"), "{problem}");
+    let _ = site.json(0, &["pin", &id, "--reason", "again"]);
+    fs::remove_file(&mark).unwrap();
     let _ = site.json(0, &["audit", "verify"]);
     let notes = site.json(0, &["audit", "verify", "--bucket"])["logs"][0]["notes"].to_string();
     assert!(notes.contains("another log"), "{notes}");
@@ -322,4 +335,28 @@ fn a_log_that_is_gone_is_told_until_somebody_has_seen_it() {
     assert!(said.err.contains("may be changed by other accounts"), "{}", said.err);
     open(0o600);
     let _ = site.json(0, &["audit", "verify"]);
+}
+
+#[test]
+fn who_ships_or_looks_while_others_write_finds_nothing_amiss() {
+    let shop = Shop::open();
+    let site = &shop.site;
+    let id = site.backup();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writes = scope.spawn(|| {
+            for _ in 0..15 {
+                let _ = site.json(0, &["pin", &id, "--reason", "audit"]);
+                let _ = site.json(0, &["unpin", &id, "--reason", "audit"]);
+            }
+            over.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        while !over.load(std::sync::atomic::Ordering::SeqCst) && !writes.is_finished() {
+            let _ = site.json(0, &["audit", "ship"]);
+            let audit = site.json(0, &["status"])["audit"].clone();
+            assert_eq!(audit["problem"], Value::Null, "{audit}");
+        }
+    });
+    let _ = site.json(0, &["audit", "ship"]);
+    let _ = site.json(0, &["audit", "verify", "--bucket"]);
 }

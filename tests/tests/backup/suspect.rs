@@ -201,3 +201,14 @@ fn a_backup_that_is_dated_in_the_future_hides_neither_a_loss_nor_a_job() {
     let _ = site.drctl(&["backup", "shop"]);
     assert_eq!(site.status()["last_job"]["state"], "committed");
 }
+
+#[test]
+fn where_all_that_is_good_is_dated_in_the_future_it_is_compared_all_the_same() {
+    let shop = Shop::open();
+    let future = ahead(&shop, 200, &["backup", "shop"]).ended(0).json();
+    shop.sql("delete from orders where id > 3000");
+    for _ in 0..2 {
+        let why = shop.site.json(3, &["backup", "shop"])["backup"]["suspect"].to_string();
+        assert!(why.contains("% of the rows of") && why.contains(&id_of(&future)), "{why}");
+    }
+}

@@ -95,7 +95,7 @@ async fn looked_at(
             known.extend(found.ok().filter(|_| id != backup.backup).map(|proven| proven.summary()));
         }
     }
-    let known = dated(&known, setup.clock.now());
+    let known = dated(&known, setup.clock.now(), has_cluster);
     let Some(change) = change(source, &known) else { return Ok(None) };
     let is_settled = !change.of_new.contains(&backup.backup)
         || is_accepted(repository, source, &change.of_new).await?;
@@ -164,6 +164,11 @@ pub(super) fn newest<'a>(
     known: impl Iterator<Item = &'a BackupSummary>,
 ) -> Option<&'a BackupSummary> {
     known.filter(|one| system_id(one).is_some()).max_by_key(|one| one.started)
+}
+
+/// Whether its cluster is known.
+pub(crate) fn has_cluster(backup: &BackupSummary) -> bool {
+    system_id(backup).is_some()
 }
 
 fn system_id(backup: &BackupSummary) -> Option<u64> {

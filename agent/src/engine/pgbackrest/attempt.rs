@@ -244,13 +244,14 @@ impl Attempt<'_> {
         let stored = JobEvent::Stored { plain_bytes: backup.bytes };
         unless_kept(catalog.append(job, self.setup.clock.now(), &stored).await);
         crash_point("backup-before-manifest");
-        let known = dated(known, self.setup.clock.now());
-        let is_like =
-            |before: &&BackupSummary| before.is_good() && before.kind.external().is_some();
+        let is_like = |before: &BackupSummary| before.is_good() && before.kind.external().is_some();
+        let known = dated(known, self.setup.clock.now(), is_like);
         let aside = Aside {
             facts: Facts { cluster: needs, outside, ..Facts::default() },
             tools: self.versions(),
-            suspect: shrunk(backup.bytes, known.iter().find(is_like)).into_iter().collect(),
+            suspect: shrunk(backup.bytes, known.iter().find(|before| is_like(before)))
+                .into_iter()
+                .collect(),
         };
         self.recording = true;
         let recorded = self.recorder.record(&info, backup, &self.id, aside, Origin::Drctl).await?;

@@ -117,7 +117,7 @@ impl AgentError {
             Self::AuditBroken(_) => {
                 "backups go on, and the log in the bucket stays as it is: find out who changed the log on this \
                  host. `drctl audit verify --bucket` names the first entry that differs; when that is \
-                 explained, keep audit.log somewhere else, and a new log begins"
+                 explained, keep audit.log and audit.shipped somewhere else, and a new log begins"
             }
             _ => return None,
         })

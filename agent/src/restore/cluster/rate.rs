@@ -52,7 +52,7 @@ impl Rate {
 /// The rate of the last recovery on this host that replayed enough to tell one.
 #[must_use]
 pub fn last_rate(state_dir: &Path) -> Option<Rate> {
-    let text = read_within(&state_dir.join(FILE), MOST_BYTES).ok()?;
+    let text = read_within(&state_dir.join(FILE), MOST_BYTES, Duration::ZERO).ok()?;
     let rate: Rate = serde_json::from_slice(&text).ok()?;
     let usable = rate.bytes >= ENOUGH && rate.seconds.is_finite() && rate.seconds > 0.0;
     usable.then_some(rate)

@@ -3,7 +3,7 @@
 use drctl_catalog::Catalog;
 use drctl_model::{BackupSummary, FindingCode, SourceId};
 
-use crate::engine::pg::another_cluster::newest;
+use crate::engine::pg::another_cluster::{has_cluster, newest};
 use crate::host::{Checks, Level, Setup};
 use crate::repository::dated;
 
@@ -37,7 +37,7 @@ pub(super) async fn dumped(
         Err(why) => return found.add(Level::Warning, &check, why.as_str(), None),
     };
     let Some(backups) = known(setup, id, found).await else { return };
-    match newest(dated(&backups, setup.clock.now()).iter())
+    match newest(dated(&backups, setup.clock.now(), has_cluster).iter())
         .and_then(|one| Some((one, one.kind.system_id()?)))
     {
         Some((newest, other)) if other != system_id => {

@@ -133,7 +133,8 @@ impl PushCache {
     /// Whether a history of this name was stored under this configuration.
     pub(super) fn is_kept(&self, name: &str) -> bool {
         let scope = self.scope.configuration.to_string();
-        read_within(&self.directory.join(name), 64 << 10).is_ok_and(|text| text == scope.as_bytes())
+        read_within(&self.directory.join(name), 64 << 10, std::time::Duration::ZERO)
+            .is_ok_and(|text| text == scope.as_bytes())
     }
 
     /// Remembers it; where that fails it is asked for again.
