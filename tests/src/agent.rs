@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
 
+use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -82,6 +83,17 @@ impl<'a> Agent<'a> {
         let jobs = object["jobs"].as_array().expect("a list");
         let job = jobs.iter().find(|job| job["source"] == "shop" && job["kind"] == kind);
         job.unwrap_or_else(|| panic!("no {kind} in {object}")).clone()
+    }
+
+    /// Waits until a job of `shop` is due that is due each minute: what comes then takes time of its own.
+    ///
+    /// # Panics
+    /// If it has no next run within a minute.
+    #[track_caller]
+    pub fn is_due(&self, kind: &str) {
+        let next = self.job(kind)["next"].as_str().expect("a time").parse::<Timestamp>();
+        let next = next.expect("a time");
+        until("it to be due", || Timestamp::now() >= next);
     }
 
     /// Waits until that has come about.

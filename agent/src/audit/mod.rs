@@ -5,6 +5,7 @@ mod act;
 mod bucket;
 mod chain;
 mod file;
+mod mark;
 mod ship;
 mod verify;
 

@@ -5,121 +5,25 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use drctl_model::{
-    AuditBatch, AuditLogId, Digest, Header, MAX_AUDIT_ENTRIES, MAX_AUDIT_SHIFT, NO_ENTRY, shown,
+    AuditBatch, AuditLogId, Header, MAX_AUDIT_ENTRIES, MAX_AUDIT_SHIFT, NO_ENTRY, shown,
 };
 use drctl_store::{StoreError, encode_audit_batch, layout};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::bucket::{entries_of, listed, newest, part};
 use super::chain::{At, Break, BreakKind, Link, differs, walk};
 use super::file::Log;
-use crate::host::{AgentError, Setup, private, read_within};
+use super::mark::{Mark, keep, lost, read_mark};
+use crate::host::{AgentError, Setup};
 use crate::repository::Repository;
 use crate::repository::faults::{is_bad_manifest, is_missing, is_newer};
-
-/// What notes beside the log how much of it is in the bucket: a cache, for the bucket knows.
-const MARK: &str = "audit.shipped";
-
-/// The most bytes of it.
-const MARK_BYTES: u64 = 64 << 10;
-
-/// How many logs before it are remembered.
-const MOST_BEFORE: usize = 100;
 
 /// The most bytes of the lines of one part.
 const MOST: usize = 512 << 10;
 
 /// For how long a command stays for it that is done otherwise.
 const SOON: Duration = Duration::from_secs(10);
-
-/// Up to where a log was shipped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Mark {
-    log: AuditLogId,
-    seq: u64,
-    head: Digest,
-    /// Where in the file its line ends.
-    offset: u64,
-    /// Why no more of it is shipped.
-    #[serde(default)]
-    problem: Option<String>,
-    /// The logs before it, whose files are gone, and up to which entries they were shipped: until somebody has
-    /// seen that.
-    #[serde(default)]
-    before: Vec<(AuditLogId, u64)>,
-}
-
-impl Mark {
-    fn begin(log: AuditLogId) -> Self {
-        Mark { log, seq: 0, head: NO_ENTRY, offset: 0, problem: None, before: Vec::new() }
-    }
-
-    /// The same that remembers a mark of another log.
-    fn after(self, other: Option<Mark>) -> Self {
-        let before = other.map(Mark::shipped).unwrap_or_default();
-        Mark { before, ..self }
-    }
-
-    /// All logs of which entries were shipped, and up to which.
-    fn shipped(self) -> Vec<(AuditLogId, u64)> {
-        let Mark { mut before, log, seq, .. } = self;
-        before.truncate(MOST_BEFORE);
-        before.extend((seq > 0).then_some((log, seq)));
-        before
-    }
-
-    fn at(&self) -> At {
-        At { log: Some(self.log.clone()), seq: self.seq, head: self.head }
-    }
-
-    /// The same behind more entries, of what was read from its offset on.
-    fn behind(&self, link: &Link) -> Self {
-        Mark {
-            log: self.log.clone(),
-            seq: link.entry.seq,
-            head: link.sha256,
-            offset: self.offset + link.end as u64,
-            problem: None,
-            before: self.before.clone(),
-        }
-    }
-}
-
-fn read_mark(setup: &Setup) -> Option<Mark> {
-    let text =
-        read_within(&setup.config.paths.state_dir.join(MARK), MARK_BYTES, Duration::ZERO).ok()?;
-    serde_json::from_slice(&text).ok()
-}
-
-/// Up to which entry this host noted that it shipped a log.
-pub(super) fn shipped(setup: &Setup, log: &AuditLogId) -> u64 {
-    read_mark(setup).filter(|mark| mark.log == *log).map_or(0, |mark| mark.seq)
-}
-
-/// What is to be said of logs that this host has shipped entries of, and that are not `ours`: they are gone.
-pub(super) fn lost(setup: &Setup, ours: Option<&AuditLogId>) -> Option<String> {
-    let mut logs = read_mark(setup)?.shipped();
-    logs.retain(|(log, _)| ours != Some(log));
-    let (log, last) = logs.last()?;
-    let more = match logs.len() - 1 {
-        0 => String::new(),
-        more => format!(" (and {more} before it)"),
-    };
-    Some(format!(
-        "this host shipped entries of the audit log {log} up to {last}{more}, and has none of it any more: find \
-         out who or what removed it. `drctl audit verify --bucket` looks at what was shipped; when it is \
-         explained, remove {MARK} from the state directory"
-    ))
-}
-
-fn keep(setup: &Setup, mark: &Mark) -> Result<()> {
-    let path = setup.config.paths.state_dir.join(MARK);
-    private::directory(&setup.config.paths.state_dir)?;
-    let text = serde_json::to_vec(mark).context("a mark is always JSON")?;
-    private::store(&path, text).with_context(|| format!("write {}", path.display()))
-}
 
 /// How the log stands against the bucket, as far as this host knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -139,7 +43,10 @@ pub(crate) struct Standing {
 /// Looks how the log stands.
 pub(crate) fn standing(setup: &Setup) -> Standing {
     looked(setup).unwrap_or_else(|error| Standing {
-        problem: Some(format!("the audit log cannot be read: {error:#}")),
+        problem: Some(match error.downcast_ref() {
+            Some(AgentError::AuditBroken(text)) => text.clone(),
+            _ => format!("the audit log cannot be read: {error:#}"),
+        }),
         ..Standing::default()
     })
 }
@@ -147,11 +54,11 @@ pub(crate) fn standing(setup: &Setup) -> Standing {
 fn looked(setup: &Setup) -> Result<Standing> {
     let (log, mark) = (Log::of(setup), read_mark(setup));
     let Some(last) = log.tail()?.and_then(|tail| tail.last) else {
-        let problem = lost(setup, None);
+        let problem = lost(mark, None);
         return Ok(Standing { problem, ..Standing::default() });
     };
     let id = last.entry.log.clone();
-    let gone = lost(setup, Some(&id));
+    let gone = lost(mark.clone(), Some(&id));
     let mark = mark.filter(|mark| mark.log == id);
     let mark = mark.unwrap_or_else(|| Mark::begin(id.clone()));
     let mut standing = Standing {
@@ -209,8 +116,8 @@ pub(crate) async fn ship(setup: &Setup, repository: &Repository) -> Result<u64> 
     let log = Log::of(setup);
     // First: whoever ships meanwhile may be ahead of what the end of the log was.
     let mark = read_mark(setup);
-    let Some(newest) = log.tail()?.and_then(|tail| tail.last) else {
-        let gone = lost(setup, None);
+    let Some(mut newest) = log.tail()?.and_then(|tail| tail.last) else {
+        let gone = lost(mark, None);
         return gone.map_or(Ok(0), |text| Err(AgentError::AuditBroken(text).into()));
     };
     let id = newest.entry.log.clone();
@@ -229,7 +136,11 @@ pub(crate) async fn ship(setup: &Setup, repository: &Repository) -> Result<u64> 
     let mut mark = match known {
         Some(mark) => mark,
         None => match found(setup, &log, repository, &id).await? {
-            Ok(mark) => mark.after(other),
+            Ok(mark) => {
+                // Others may have written and shipped meanwhile.
+                newest = log.tail()?.and_then(|tail| tail.last).unwrap_or(newest);
+                mark.after(other)
+            }
             Err(broken) => return Err(refused(setup, Mark::begin(id).after(other), &broken)),
         },
     };

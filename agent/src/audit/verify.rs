@@ -10,7 +10,7 @@ use drctl_store::{MAX_AUDIT_BATCH_BYTES, decode_audit_batch};
 use super::bucket::{Part, Parts, Signed, listed, newest, signed};
 use super::chain::{At, Break, BreakKind, Walked, differs, walk};
 use super::file::Log;
-use super::ship::{lost, shipped};
+use super::mark::{Mark, lost, read_mark, shipped};
 use crate::host::{AgentError, Setup, waited};
 use crate::repository::Repository;
 
@@ -75,9 +75,11 @@ impl Verified {
 /// # Errors
 /// The file system's.
 pub(crate) fn verify_local(setup: &Setup) -> Result<Verified> {
+    // First: what is shipped meanwhile may be of a log that is new.
+    let mark = read_mark(setup);
     let text = Log::of(setup).read(0)?;
     let mut found = Verified::of_local(&walk(text.as_deref().unwrap_or_default(), At::begin()));
-    found.breaks.extend(gone(setup, found.log.as_ref()));
+    found.breaks.extend(gone(mark, ours(setup)?.as_ref()));
     if text.is_none() && found.breaks.is_empty() {
         let text = "this host has no audit log, and no note that it shipped one: whether there was one, \
                     `drctl audit verify --bucket` tells";
@@ -86,9 +88,14 @@ pub(crate) fn verify_local(setup: &Setup) -> Result<Verified> {
     Ok(found)
 }
 
+/// Which log is here, by its last entry that can be read.
+fn ours(setup: &Setup) -> Result<Option<AuditLogId>> {
+    Ok(Log::of(setup).tail()?.and_then(|tail| tail.last).map(|last| last.entry.log))
+}
+
 /// That a log of this host is gone of which entries were shipped.
-fn gone(setup: &Setup, ours: Option<&AuditLogId>) -> Option<Break> {
-    Some(Break::new(1, BreakKind::Cut, lost(setup, ours)?))
+fn gone(mark: Option<Mark>, ours: Option<&AuditLogId>) -> Option<Break> {
+    Some(Break::new(1, BreakKind::Cut, lost(mark, ours)?))
 }
 
 /// The local log, and what the bucket has of it.
@@ -96,18 +103,22 @@ fn gone(setup: &Setup, ours: Option<&AuditLogId>) -> Option<Break> {
 /// # Errors
 /// The file system's, the store's.
 pub(crate) async fn verify_bucket(setup: &Setup, repository: &Repository) -> Result<Verified> {
+    // The bucket before the log, and the mark before both: others write and ship meanwhile.
+    let (mark, ours) = (read_mark(setup), ours(setup)?);
+    let mut all = listed(repository, None).await?;
+    let parts = ours.as_ref().and_then(|log| all.remove(log)).unwrap_or_default();
+    let there = match &ours {
+        Some(log) => Some((log, signed(repository, log, &parts).await?)),
+        None => None,
+    };
     let text = Log::of(setup).read(0)?.unwrap_or_default();
     let walked = walk(&text, At::begin());
     let mut found = Verified::of_local(&walked);
-    let mut all = listed(repository, None).await?;
-    let ours = found.log.clone();
-    found.breaks.extend(gone(setup, ours.as_ref()));
-    let parts = ours.as_ref().and_then(|log| all.remove(log)).unwrap_or_default();
-    if let Some(log) = &ours {
-        let signed = signed(repository, log, &parts).await?;
-        found = found.with(Some(&walked), &signed, setup)?;
-        found.breaks.extend(cut_off(&signed, shipped(setup, log)));
+    if let Some((log, signed)) = &there {
+        found = found.with(Some(&walked), signed, setup)?;
+        found.breaks.extend(cut_off(signed, shipped(mark.as_ref(), log)));
     }
+    found.breaks.extend(gone(mark, ours.as_ref()));
     for (log, parts) in all.iter().take(OTHERS) {
         let Some((there, _)) = newest(repository, log, parts, |_| true).await? else { continue };
         if there.host != setup.host() {
@@ -216,9 +227,9 @@ fn read_part(setup: &Setup, bytes: &[u8]) -> Result<Result<Part, String>> {
 /// # Errors
 /// The file system's.
 pub(crate) fn entries(setup: &Setup) -> Result<(Vec<AuditEntry>, Option<Break>)> {
+    let mark = read_mark(setup);
     let text = Log::of(setup).read(0)?.unwrap_or_default();
-    let walked = walk(&text, At::begin());
-    let ours = walked.links.first().map(|link| link.entry.log.clone());
-    let broken = walked.broken.or_else(|| gone(setup, ours.as_ref()));
+    let (walked, ours) = (walk(&text, At::begin()), ours(setup)?);
+    let broken = walked.broken.or_else(|| gone(mark, ours.as_ref()));
     Ok((walked.links.into_iter().map(|link| link.entry).collect(), broken))
 }

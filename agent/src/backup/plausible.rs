@@ -1,9 +1,9 @@
 //! Whether a backup is plausible, beside those before it.
 
 use drctl_model::{BackupKind, BackupSummary, newest};
+use jiff::Timestamp;
 use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 
 /// A backup with less than this share of the plain bytes, or of the rows, of the newest good one is suspect.
 const SHARE: f64 = 0.5;
@@ -21,13 +21,6 @@ const AS_MANY: f64 = 0.05;
 /// lie have the same rows, and hardly compress.
 const COMPRESSION: f64 = 0.25;
 
-/// What was so in each of these weeks before is no loss: a source may be small on each Sunday. One week is not
-/// enough, for what was lost then and accepted may be lost again.
-const WEEKS_BEFORE: [i64; 2] = [1, 2];
-
-/// So much sooner or later a backup may have been made for that.
-const ABOUT: SignedDuration = SignedDuration::from_hours(12);
-
 /// So many backups before it are looked at for what is usual, and at least so many are needed.
 const SAMPLES: std::ops::RangeInclusive<usize> = 8..=30;
 
@@ -41,7 +34,6 @@ pub(crate) struct Measured {
     sealed: f64,
     rows: Option<f64>,
     seconds: f64,
-    finished: Timestamp,
     /// In UTC: what matters is that it is the same clock for all.
     weekday: Weekday,
 }
@@ -59,7 +51,7 @@ impl Measured {
         };
         let seconds = finished.duration_since(started).as_secs_f64().max(0.0);
         let weekday = finished.to_zoned(TimeZone::UTC).weekday();
-        Measured { plain: float(plain), sealed: float(sealed), rows, seconds, finished, weekday }
+        Measured { plain: float(plain), sealed: float(sealed), rows, seconds, weekday }
     }
 
     fn of(backup: &BackupSummary) -> Self {
@@ -89,8 +81,7 @@ pub(crate) fn implausible(
     let before = newest(alike.iter().copied());
     let beside = |judge: fn(&Measured, &Measured) -> Option<String>| {
         let before = before?;
-        let why = beside(&judge(now, &Measured::of(before))?, before);
-        (!was_so_before(now, &alike, judge)).then_some(why)
+        Some(beside(&judge(now, &Measured::of(before))?, before))
     };
     let mut why: Vec<String> =
         [less as fn(&_, &_) -> _, fewer_rows, compressed].into_iter().filter_map(beside).collect();
@@ -98,22 +89,6 @@ pub(crate) fn implausible(
         why.extend(unusual(now, &alike));
     }
     why
-}
-
-/// Whether it is plausible beside the good backups of the same time of the weeks before, of each of them.
-fn was_so_before(
-    now: &Measured,
-    alike: &[&BackupSummary],
-    judge: fn(&Measured, &Measured) -> Option<String>,
-) -> bool {
-    WEEKS_BEFORE.into_iter().all(|weeks| {
-        let wanted = SignedDuration::from_hours(weeks * 7 * 24);
-        let is_then = |one: &&&BackupSummary| {
-            (now.finished.duration_since(one.finished) - wanted).abs() <= ABOUT
-        };
-        let then = alike.iter().find(is_then);
-        then.is_some_and(|then| judge(now, &Measured::of(then)).is_none())
-    })
 }
 
 /// The good backups whose size tells something about that of another of this `kind`: full backups and
@@ -345,32 +320,6 @@ mod tests {
         // Little says little.
         let little = [made(mega, mega / 10, Some(1_000), 60)];
         assert!(why(&measured(mega, mega, Some(1), 60), &little).is_empty());
-    }
-
-    #[test]
-    fn what_is_small_each_week_is_no_loss() {
-        let (mega, kind) = (1 << 20, BackupKind::Logical(Dumped::default()));
-        let day = |n: i64, size: u64| {
-            let started = Timestamp::from_second(n * 86_400).unwrap();
-            BackupSummary { started, finished: started, ..made(size * mega, 10 * mega, None, 0) }
-        };
-        let on_day_21 = |size: u64, sundays: [u64; 2], more: &dyn Fn(&mut BackupSummary)| {
-            let mut days: Vec<BackupSummary> = (1..21).map(|n| day(n, 100)).collect();
-            for (week, size) in [(7, sundays[0]), (14, sundays[1])] {
-                days[week - 1] = day(i64::try_from(week).unwrap(), size);
-                more(&mut days[week - 1]);
-            }
-            days.reverse();
-            let at = Timestamp::from_second(21 * 86_400 + 3_600).unwrap();
-            why(&Measured::new(&kind, (size * mega, size * mega / 10), (at, at)), &days)
-        };
-        let same: &dyn Fn(&mut BackupSummary) = &|_| {};
-        assert!(on_day_21(40, [40, 40], same).is_empty(), "as each week");
-        assert!(!on_day_21(40, [100, 40], same).is_empty(), "once is not each week");
-        assert!(!on_day_21(40, [40, 100], same).is_empty());
-        assert!(!on_day_21(15, [40, 40], same).is_empty(), "smaller than each week");
-        let suspect: &dyn Fn(&mut BackupSummary) = &|one| one.suspect = vec!["small".into()];
-        assert!(!on_day_21(40, [40, 40], suspect).is_empty(), "nobody accepted them");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
-use drctl_model::{BackupId, Digest, MAX_WITHOUT, SourceId, Stated, Statement};
+use drctl_model::{BackupId, MAX_WITHOUT, SourceId, Stated, Statement};
 use serde_json::{Value, json};
 
 use super::args::{StatementVerb, UnfreezeArgs};
@@ -228,12 +228,18 @@ async fn holds(screen: Screen, setup: &Setup, source: Option<&str>) -> Result<Ex
             setup.config.sources.keys().cloned().chain(there).collect()
         }
     };
+    let (catalog, unknown) = remembering(setup).await;
     let mut all = Vec::new();
     for source in sources {
         // First: who says something in between is in the bucket.
-        let known = known_here(setup, &source).await;
+        let known = match &catalog {
+            Some(catalog) => catalog.statements(&source).await?,
+            None => BTreeMap::new(),
+        };
         let said = statements(&repository, &source).await?;
-        let doubts = [said.doubts(), missed(known, &said)].concat();
+        let gone = said.gone(&known);
+        let gone: Vec<String> = gone.iter().filter_map(|(key, why)| gone_words(key, why)).collect();
+        let doubts = [said.doubts(), gone].concat();
         all.push(Held { source, said, doubts });
     }
     let entry = |Held { source, said, doubts }: &Held| {
@@ -246,8 +252,9 @@ async fn holds(screen: Screen, setup: &Setup, source: Option<&str>) -> Result<Ex
         let statements: Vec<Value> = said.said.iter().map(one).collect();
         json!({ "source": source, "doubts": doubts, "statements": statements })
     };
-    let object = json!({ "sources": all.iter().map(entry).collect::<Vec<_>>() });
-    screen.answer("drctl.holds/1", object, || text(&all));
+    let sources: Vec<Value> = all.iter().map(entry).collect();
+    let object = json!({ "sources": sources, "unknown": unknown });
+    screen.answer("drctl.holds/1", object, || text(&all, unknown.as_deref()));
     let in_doubt = all.iter().any(|one| !one.doubts.is_empty());
     Ok(if in_doubt { Exit::Degraded } else { Exit::Success })
 }
@@ -259,35 +266,20 @@ struct Held {
     doubts: Vec<String>,
 }
 
-/// What this host knows that was said, and why that may not be all.
-type Known = (BTreeMap<u64, Digest>, Option<String>);
-
-async fn known_here(setup: &Setup, source: &SourceId) -> Known {
-    if !setup.config.paths.state_dir.exists() {
-        return Known::default();
-    }
-    if !setup.catalog_path().exists() {
-        return (BTreeMap::new(), Some("it has no catalog".to_owned()));
-    }
-    let known = async {
-        let catalog = setup.known_catalog().await?;
-        let is_new = setup.forgotten(&catalog).is_some();
-        anyhow::Ok((catalog.statements(source).await?, is_new))
+/// The catalog that remembers what was said; what is to be said where none does.
+async fn remembering(setup: &Setup) -> (Option<Catalog>, Option<String>) {
+    let unknown = |why: &str| {
+        format!("a statement that is gone may not be missed here, for this host's catalog {why}")
     };
-    let why = "its catalog was made anew, or cannot be used: see `drctl status`";
-    match known.await {
-        Ok((known, is_new)) => (known, is_new.then(|| why.to_owned())),
-        Err(error) => (BTreeMap::new(), Some(format!("{error:#}"))),
+    match setup.known_catalog().await {
+        Ok(catalog) => {
+            let is_new = setup.forgotten(&catalog).is_some();
+            let why =
+                is_new.then(|| unknown("was made anew, or cannot be used: see `drctl status`"));
+            (Some(catalog), why)
+        }
+        Err(error) => (None, Some(unknown(&format!("is not there, or cannot be read: {error:#}")))),
     }
-}
-
-/// What of it the bucket has no more.
-fn missed((known, unknown): Known, said: &Statements) -> Vec<String> {
-    let unknown = unknown.map(|why| {
-        format!("it is not known whether a statement is gone that this host knew ({why})")
-    });
-    let gone = said.gone(&known);
-    gone.iter().filter_map(|(key, why)| gone_words(key, why)).chain(unknown).collect()
 }
 
 fn object(said: &Statement) -> Value {
@@ -298,7 +290,7 @@ fn object(said: &Statement) -> Value {
     })
 }
 
-fn text(all: &[Held]) -> String {
+fn text(all: &[Held], unknown: Option<&str>) -> String {
     let head = ["SOURCE", "NO", "STATEMENT", "OF", "AT", "BY", "KEEPS", "REASON"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for Held { source, said, .. } in all {
@@ -328,6 +320,9 @@ fn text(all: &[Held]) -> String {
             let _ =
                 write!(text, "\nREMOVAL BLOCKED: nothing of {source} is removed: {}", line(why));
         }
+    }
+    if let Some(unknown) = unknown {
+        let _ = write!(text, "\nnote: {}", line(unknown));
     }
     text
 }

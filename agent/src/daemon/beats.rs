@@ -20,7 +20,8 @@ use crate::repository::beat::{Draft, Sent, Written, write_beat};
 /// How soon one that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// How long the first one waits for the first look: an agent that dies of each look beats never.
+/// How long the first one waits for the first look: an agent that dies of each look soon
+/// beats never.
 const FIRST: Duration = Duration::from_secs(120);
 
 /// How long one may take: a bucket that answers slowly for hours must not keep the next ones back.
@@ -78,6 +79,10 @@ impl Beats {
     pub(super) fn looked(&mut self, look: &Look) {
         if let Ok(sources) = &look.sources {
             self.waits = None;
+            if self.found.is_none() {
+                // One that was written before it says nothing of the sources.
+                self.next = Instant::now();
+            }
             let host = look.unanswered.first().map(|one| one.amiss().code);
             let sources = sources.iter().filter_map(amiss).collect();
             let host = host.into_iter().collect();

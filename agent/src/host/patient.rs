@@ -71,10 +71,11 @@ fn late(what: &str, patience: Duration) -> io::Error {
 
 /// Waits until something comes, or the end; false where neither does for so long.
 fn comes(file: &File, within: Duration) -> io::Result<bool> {
-    let mut awaited = [PollFd::new(file, PollFlags::IN)];
-    let within = Timespec::try_from(within).map_err(io::Error::other)?;
+    let (mut awaited, begun) = ([PollFd::new(file, PollFlags::IN)], Instant::now());
     loop {
-        match poll(&mut awaited, Some(&within)) {
+        let left = within.saturating_sub(begun.elapsed());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut awaited, Some(&left)) {
             Err(Errno::INTR) => {}
             found => return Ok(found? > 0),
         }

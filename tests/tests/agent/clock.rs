@@ -22,6 +22,7 @@ fn what_is_due_is_begun_and_is_on_record() {
     let agent = Agent::start(&shop.site);
     let next = agent.job("backup")["next"].clone();
     assert!(next.is_string(), "{next}");
+    agent.is_due("backup");
     until("a backup", || !shop.site.manifests().is_empty());
     let job = agent.job_is("backup", |job| job["last"]["outcome"] == "succeeded");
     assert_eq!(job["missed"], serde_json::Value::Null, "{job}");
@@ -93,6 +94,7 @@ fn what_fails_is_tried_again_and_then_told() {
     shop.policy("attempts = ", "attempts = 1");
     let agent = Agent::start(&shop.site);
     std::fs::rename(shop.site.path("repository"), shop.site.path("gone")).unwrap();
+    agent.is_due("backup");
     let _ = agent.job_is("backup", |job| job["last"]["outcome"] == "failed");
     agent.says("gave up");
     std::fs::rename(shop.site.path("gone"), shop.site.path("repository")).unwrap();

@@ -52,6 +52,7 @@ fn a_paused_job_does_not_begin_until_it_is_resumed() {
     assert!(row.ends_with("paused"), "{row}");
     let _ = shop.site.json(0, &["resume", "shop"]);
     assert_ne!(agent.job("backup")["state"], "paused");
+    agent.is_due("backup");
     until("a backup", || !shop.site.manifests().is_empty());
 }
 

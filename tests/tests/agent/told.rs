@@ -103,6 +103,7 @@ fn a_run_that_is_given_up_is_told_until_one_comes_to_its_end() {
     person.channel(&shop.site, "dba");
     tools.set("pg_dump", "exit 1");
     let agent = Agent::start(&shop.site);
+    agent.is_due("backup");
     agent.says("gave up");
     let notice = person.hears("gave_up", &["begun"]);
     assert_eq!((&notice["subject"], &notice["run"]), (&"backup".into(), &"drctl jobs".into()));

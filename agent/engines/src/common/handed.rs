@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::EngineError;
 use super::process::Tool;
-use super::way::{interpreters, runs};
+use super::way::{INTERPRETERS, interpreters, runs};
 
 /// Starts a program that no other account can change, hands it `input`, and waits for its end. It sees
 /// nothing of our environment but `PATH` and `TZ`; what does not end in time is killed with its children.
@@ -68,10 +68,14 @@ pub fn may_run(program: &Path) -> Result<(), EngineError> {
         let why = |error| io::Error::other(format!("{}: {error}", by.display()));
         may_start(by).map_err(why).map_err(failed)?;
     }
-    match interpreters.is_empty() && is_elf(program) == Some(false) {
-        true => Err(failed(io::Error::other("it is neither a program nor begins with #!"))),
-        false => Ok(()),
-    }
+    let last = interpreters.last().map_or(program, PathBuf::as_path);
+    let why = match interpreters.len() {
+        INTERPRETERS.. => "what interprets it is interpreted again and again".to_owned(),
+        _ if is_elf(last) != Some(false) => return Ok(()),
+        0 => "it is neither a program nor begins with #!".to_owned(),
+        _ => format!("{} is neither a program nor begins with #!", last.display()),
+    };
+    Err(failed(io::Error::other(why)))
 }
 
 /// Whether it is a file that this account may run.

@@ -23,7 +23,7 @@ const OTHERS_MAY_WRITE: u32 = 0o022;
 const FIRST_LINE: usize = 256;
 
 /// How many interpreters stand behind each other at most; the kernel gives up before.
-const INTERPRETERS: usize = 6;
+pub(super) const INTERPRETERS: usize = 6;
 
 /// How many links are followed; the kernel follows no more either.
 const LINKS: usize = 40;
