@@ -109,7 +109,7 @@ fn an_altered_envelope_verifies_only_with_the_same_payload() {
     let seeds: Vec<_> =
         [&manifest(&keys), &other].map(|m| encode_manifest(m, &keys.signing)).into();
     let signed: Vec<_> = seeds.iter().map(|seed| payload(seed).expect("a payload")).collect();
-    let reach = ["accepted", "no JSON", "payload type", "malformed", "untrusted"];
+    let reach = ["accepted", "no signed document", "payload type", "malformed", "untrusted"];
     Target { _alone: alone, name: "envelope", seeds, heap: 0, reach: &reach }.fuzz(|input, _| {
         let done = decode_manifest(input, &keys.trust);
         if done.is_ok() {

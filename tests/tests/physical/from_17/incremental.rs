@@ -396,7 +396,7 @@ fn a_copy_whose_chain_is_broken_is_no_backup_and_everything_says_so() {
     assert_eq!(gone, format!("s/shop/b/{full}/manifest.json"));
     // Nobody we trust has signed it.
     fs::write(manifest_of(&site, &full), &whole[..whole.len() - 20]).unwrap();
-    is_broken(&site, &id, None, "no signed document");
+    is_broken(&site, &id, None, "is based on");
     // The same name, signed, and still another one; which itself is as good as any.
     fs::write(manifest_of(&site, &full), &whole).unwrap();
     resign(&site, &full, |manifest| manifest.host = "elsewhere".to_owned());
