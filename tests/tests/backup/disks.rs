@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use drctl_tests::apart::Apart;
-use drctl_tests::site::{Ran, Site, drctl};
+use drctl_tests::site::{Ran, Site, drctl, until};
 use rustix::process::geteuid;
 
 use crate::common::Shop;
@@ -268,15 +268,24 @@ fn a_backup_whose_disk_is_unmounted_or_not_writable_meanwhile_commits_nothing() 
         command
     };
     let run = |words: &[&str]| Ran::of(&command(words).output().unwrap());
+    let stored = || {
+        let mut find = Command::new("find");
+        find.arg(shop.site.path("repository")).args(["-path", "*/globals/*.age"]);
+        let found = apart.inside(&find).output().unwrap();
+        String::from_utf8_lossy(&found.stdout).lines().count()
+    };
     type Turn<'a> = &'a dyn Fn();
     let turns: [(Turn<'_>, &str, Turn<'_>); 2] = [
         (&|| apart.take_away(), "store_moved", &|| apart.bring_back()),
         (&|| apart.may_be_written(false), "store_denied", &|| apart.may_be_written(true)),
     ];
     for (good, (away, code, back)) in (1..).zip(turns) {
+        let before = stored();
         tools.pause("pg_dump", 300_000);
         let backup = command(&["backup", "shop"]).spawn().unwrap();
         tools.await_pause();
+        // What is under way as the disk goes may lie below it, and is acknowledged by nobody.
+        until("the roles to be stored", || stored() > before);
         away();
         tools.go_on();
         let _ = Ran::of(&backup.wait_with_output().unwrap()).failed(8, code);
