@@ -22,20 +22,30 @@ fn by(site: &Site, server: &Postgres, port: u16) {
     site.source("silence = \"1s\"\nsslmode = \"disable\"");
 }
 
+/// What is said of a server that is given up, and of which nothing is stored.
+#[track_caller]
+fn given_up(server: &Postgres, between: Between, arguments: &[&str]) -> String {
+    let site = site(server);
+    by(&site, server, between.start());
+    let said = site.fails(10, "query", arguments);
+    assert_eq!(site.manifests().len(), 0);
+    said
+}
+
+/// Of what questions the answers are withheld, and what asks them.
+const ASKED: [(&[u8], &[&str]); 3] = [
+    (b"IDENTIFY_SYSTEM", &["backup", "shop"]),
+    (b"BASE_BACKUP", &["backup", "shop"]),
+    (b"START_REPLICATION", &["wal", "stream", "shop"]),
+];
+
 #[test]
 fn a_server_that_falls_silent_is_given_up() {
     let server = cluster();
-    for (word, arguments) in [
-        (&b"IDENTIFY_SYSTEM"[..], ["backup", "shop"].as_slice()),
-        (b"BASE_BACKUP", &["backup", "shop"]),
-        (b"IDENTIFY_SYSTEM", &["wal", "stream", "shop"]),
-        (b"START_REPLICATION", &["wal", "stream", "shop"]),
-    ] {
-        let site = site(&server);
-        by(&site, &server, Between::before(server.port()).silent_after(word).start());
-        let said = site.fails(10, "query", arguments);
+    let stream: (&[u8], &[&str]) = (b"IDENTIFY_SYSTEM", &["wal", "stream", "shop"]);
+    for (word, arguments) in ASKED.into_iter().chain([stream]) {
+        let said = given_up(&server, Between::before(server.port()).silent_after(word), arguments);
         assert!(said.contains("the server has said nothing for "), "{said}");
-        assert_eq!(site.manifests().len(), 0);
     }
 }
 
@@ -47,16 +57,10 @@ const CHATTER: [&[u8]; 2] =
 fn a_server_that_chatters_and_does_not_answer_is_given_up() {
     let server = cluster();
     for chatter in CHATTER {
-        for (word, arguments) in [
-            (&b"IDENTIFY_SYSTEM"[..], ["backup", "shop"].as_slice()),
-            (b"BASE_BACKUP", &["backup", "shop"]),
-            (b"START_REPLICATION", &["wal", "stream", "shop"]),
-        ] {
-            let site = site(&server);
-            by(&site, &server, Between::before(server.port()).chatty_after(word, chatter).start());
-            let said = site.fails(10, "query", arguments);
+        for (word, arguments) in ASKED {
+            let between = Between::before(server.port()).chatty_after(word, chatter);
+            let said = given_up(&server, between, arguments);
             assert!(said.contains("the server has not answered for "), "{said}");
-            assert_eq!(site.manifests().len(), 0);
         }
     }
 }
@@ -68,16 +72,10 @@ const READY: &[u8] = b"Z\0\0\0\x05I";
 #[test]
 fn an_answer_without_an_end_is_given_up() {
     let server = cluster();
-    for (word, arguments) in [
-        (&b"IDENTIFY_SYSTEM"[..], ["backup", "shop"].as_slice()),
-        (b"BASE_BACKUP", &["backup", "shop"]),
-        (b"START_REPLICATION", &["wal", "stream", "shop"]),
-    ] {
-        let site = site(&server);
-        by(&site, &server, Between::before(server.port()).chatty_after(word, ROW).start());
-        let said = site.fails(10, "query", arguments);
+    for (word, arguments) in ASKED {
+        let between = Between::before(server.port()).chatty_after(word, ROW);
+        let said = given_up(&server, between, arguments);
         assert!(said.contains("no end") || said.contains("without an end"), "{said}");
-        assert_eq!(site.manifests().len(), 0);
     }
 }
 

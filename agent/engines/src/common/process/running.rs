@@ -183,8 +183,9 @@ impl Watch {
     }
 
     /// Does work that waits for the tool; an error where it lasts, and neither the tool nor one of
-    /// its children has done anything for so long, or its helper is lost; or where it goes on long after the tool has ended. Whoever computes, reads or
-    /// writes is let work: it may have nothing to say for hours.
+    /// its children has done anything for so long, or its helper is lost; or where it goes on long
+    /// after the tool has ended. Whoever computes, reads or writes is let work: it may have nothing
+    /// to say for hours.
     pub(crate) async fn over<T>(
         self,
         silence: Duration,

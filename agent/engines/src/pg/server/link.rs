@@ -413,31 +413,36 @@ mod tests {
         assert!(error.to_string().contains("taken nothing"), "{error}");
     }
 
+    /// How a reader ends to whom a server that copies to him sends this again and again; nothing where it does
+    /// not end soon.
+    async fn flooded(message: &[u8]) -> Option<io::Error> {
+        let (mut link, mut far) = welcomed(Duration::from_secs(1)).await;
+        link.write_all(QUERY).await.unwrap();
+        far.write_all(b"H\0\0\0\x04").await.unwrap();
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        let endless = async {
+            while far.write_all(message).await.is_ok() {
+                ticks.tick().await;
+            }
+        };
+        let reading = async {
+            let mut read = [0; 64];
+            loop {
+                if let Err(error) = link.read(&mut read).await {
+                    return error;
+                }
+            }
+        };
+        tokio::select! {
+            error = timeout(Duration::from_secs(4), reading) => error.ok(),
+            () = endless => unreachable!("somebody reads"),
+        }
+    }
+
     #[tokio::test]
     async fn an_answer_without_an_end_is_given_up_and_copied_data_is_not() {
         for (kind, ends) in [(&b"D\0\0\0\x06\0\0"[..], true), (b"d\0\0\0\x05x", false)] {
-            let (mut link, mut far) = welcomed(Duration::from_secs(1)).await;
-            link.write_all(QUERY).await.unwrap();
-            far.write_all(b"H\0\0\0\x04").await.unwrap();
-            let mut ticks = tokio::time::interval(Duration::from_millis(20));
-            let endless = async {
-                while far.write_all(kind).await.is_ok() {
-                    ticks.tick().await;
-                }
-                std::future::pending::<()>().await;
-            };
-            let reading = async {
-                let mut read = [0; 64];
-                loop {
-                    if let Err(error) = link.read(&mut read).await {
-                        return error.to_string();
-                    }
-                }
-            };
-            let ended = tokio::select! {
-                error = timeout(Duration::from_secs(4), reading) => error.ok(),
-                () = endless => unreachable!("it waits"),
-            };
+            let ended = flooded(kind).await.map(|error| error.to_string());
             assert_eq!(ended.is_some(), ends, "{ended:?}");
             assert!(ended.is_none_or(|error| error.contains("without an end for 2 s")));
         }
@@ -448,28 +453,7 @@ mod tests {
         for (beside, answers) in
             [(&b"N\0\0\0\x05\0"[..], false), (b"S\0\0\0\x06a\0", false), (b"d\0\0\0\x05x", true)]
         {
-            let (mut link, mut far) = welcomed(Duration::from_secs(1)).await;
-            link.write_all(QUERY).await.unwrap();
-            far.write_all(b"H\0\0\0\x04").await.unwrap();
-            let mut ticks = tokio::time::interval(Duration::from_millis(20));
-            let endless = async {
-                while far.write_all(beside).await.is_ok() {
-                    ticks.tick().await;
-                }
-            };
-            let reading = async {
-                let mut read = [0; 64];
-                loop {
-                    if let Err(error) = link.read(&mut read).await {
-                        return error;
-                    }
-                }
-            };
-            let ended = tokio::select! {
-                error = timeout(Duration::from_secs(4), reading) => error,
-                () = endless => unreachable!("somebody reads"),
-            };
-            let kind = ended.ok().map(|error| error.kind());
+            let kind = flooded(beside).await.map(|error| error.kind());
             assert_eq!(kind, (!answers).then_some(io::ErrorKind::TimedOut), "{beside:?}");
         }
     }
