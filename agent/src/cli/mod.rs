@@ -29,6 +29,7 @@ mod prune;
 mod recover;
 mod recover_handed;
 mod recovery_failed;
+mod recovery_refused;
 mod recovery_request;
 mod recovery_words;
 mod restore;

@@ -8,9 +8,10 @@ use super::args::RestoreArgs;
 use super::journal::Journal;
 use super::progress::Progress;
 use super::recovery_failed::failed;
+use super::recovery_refused::refused;
 use super::recovery_request::request;
 use super::recovery_words::{
-    NO_SANDBOX, checks, done_object, done_text, noted, plan_text, refused, signed_text,
+    NO_SANDBOX, checks, done_object, done_text, noted, plan_text, signed_text,
 };
 use super::restore::as_job;
 use super::screen::Screen;
@@ -86,6 +87,8 @@ async fn show(screen: Screen, planned: &Planned<'_>) {
     let object = json!({
         "plan": planned.plan, "digest": digest, "checks": checks, "estimate": estimate,
         "signed_by": signer, "passed_over": planned.passed,
+        "system_id": planned.system_id().to_string(),
+        "current_system_id": planned.current.map(|id| id.to_string()),
     });
     screen.answer("drctl.recovery-plan/1", object, || {
         plan_text(planned, &outlook, why.as_deref()) + &signed_text(signer)
@@ -115,7 +118,9 @@ async fn run(
         Ok(done) => Ok(done),
         Err(error) => {
             let way = way_on(planned, &error, state.step()).await;
-            Err(failed(error, args, &planned.plan, (&directory, &way), anew))
+            // The command that leads on means the same cluster, also when there is a newer one.
+            let named = RestoreArgs { system_id: planned.request.system_id, ..args.clone() };
+            Err(failed(error, &named, &planned.plan, (&directory, &way), anew))
         }
     };
     let mut text = match &done {
@@ -140,6 +145,8 @@ async fn run(
     object["seconds"] = json!(seconds);
     object["drill"] = json!(drill);
     object["signed_by"] = json!(planned.signer());
+    object["system_id"] = json!(planned.system_id().to_string());
+    object["current_system_id"] = json!(planned.current.map(|id| id.to_string()));
     screen.answer("drctl.recovery/1", object, || text);
     Ok(Exit::Success)
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::args::RestoreArgs;
 use super::progress::Progress;
 use super::recover::unless;
-use super::recovery_words::refused;
+use super::recovery_refused::refused;
 use super::restore::as_job;
 use super::screen::{Screen, line};
 use crate::host::{AgentError, Exit, Meter, Setup, Stop};

@@ -145,6 +145,7 @@ fn a_cluster_that_took_anothers_place_hides_none_of_the_old_ones_moments() {
     shop.tick(1..11);
     shop.back_up();
     shop.tick(11..21);
+    shop.sql("select pg_create_restore_point('before the move')");
     shop.archived();
     let (moment, old) =
         (shop.committed(15), shop.sql("select system_identifier from pg_control_system()"));
@@ -188,9 +189,22 @@ fn a_cluster_that_took_anothers_place_hides_none_of_the_old_ones_moments() {
     let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
     let _ = ran.ended(0);
     assert_eq!(ticks(&path), list(101..121));
-    let (ran, _folder, path) = shop.recover(&["--to-time", &moment]);
-    let said = ran.failed(5, "no_plan");
-    assert!(said.contains(&format!("--system-id {old}")) && !path.exists(), "{said}");
+    // What names a timeline or a position means those of one cluster: people say of which.
+    for target in
+        [&["--to-time", &moment, "--timeline", "1"][..], &["--to-name", "before the move"]]
+    {
+        let (ran, _folder, path) = shop.recover(target);
+        let said = ran.failed(5, "no_plan");
+        assert!(said.contains(&format!("--system-id {old}")) && !path.exists(), "{said}");
+    }
+    // At that time no other cluster lived.
+    let (ran, _folder, path) = shop.recover(&["--to-time", &moment, "--promote"]);
+    let told = fs::read_to_string(path.join("drctl.log")).unwrap();
+    assert!(told.contains(&format!("of the EARLIER cluster {old} ")), "{told}");
+    let done = ran.ended(0).json();
+    let clusters = (&done["system_id"], &done["current_system_id"]);
+    assert_eq!(clusters, (&old.as_str().into(), &new.as_str().into()));
+    assert_eq!(ticks(&path), list(1..16));
     let (ran, _folder, path) =
         shop.recover(&["--to-time", &moment, "--system-id", &old, "--promote"]);
     let _ = ran.ended(0);

@@ -18,7 +18,7 @@ fn xid(text: &str) -> Result<u32, String> {
 }
 
 /// What `restore` is told.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(true)
     .args(["latest", "backup", "to_time", "to_lsn", "to_xid", "before_xid", "to_name", "to_end"]))]
 #[command(group = clap::ArgGroup::new("point").requires("to_directory")
@@ -63,7 +63,7 @@ pub struct RestoreArgs {
     #[arg(conflicts_with_all = ["latest", "to_name", "to_end", "before_xid"])]
     pub exclusive: bool,
     /// The cluster's system identifier, if the source has had several clusters. Default: the
-    /// current one.
+    /// current one; with --to-time an earlier one, if that alone lived at that time.
     #[arg(long, value_name = "NUMBER", requires = "point")]
     pub system_id: Option<u64>,
     /// With --to-end: recover although the result will lack some WAL, for example after a gap or of

@@ -112,6 +112,16 @@ impl OtherCluster {
 }
 
 impl Known {
+    /// This other cluster, where the target is a time at which it alone of all that the source has had
+    /// can have lived. Of a stanza nobody knows: of its log no more is read than a target asks for.
+    pub(crate) fn lived_alone(&self, other: u64, target: &Target) -> Option<u64> {
+        let Target::Time(at) = target else { return None };
+        let rest = self.others.iter().filter(|one| one.system_id != other);
+        let mut all = rest.map(|one| &one.archive).chain([&self.archive]);
+        let alone = self.stanza.is_none() && !all.any(|archive| archive.may_have_lived_at(*at));
+        alone.then_some(other)
+    }
+
     /// Takes in what a stanza has of the log of the other clusters, as far as this target asks for. Only
     /// whoever could not go there in the one that is meant wants to know it.
     ///

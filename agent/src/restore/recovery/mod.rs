@@ -123,6 +123,9 @@ pub enum Refusal {
         no: Box<NoPlan>,
         /// Other clusters of the source in which it can be reached, by their system identifiers.
         elsewhere: Vec<u64>,
+        /// The one of them that is meant, where the target is a time at which no other cluster of the
+        /// source can have lived.
+        lived: Option<u64>,
         /// What was found of a base backup that would lead there, and that is not used for it.
         bad: Option<String>,
     },

@@ -37,25 +37,56 @@ pub struct Planned<'a> {
     pub digest: String,
     /// Backups that it would have begun with, and that do not count: the newest first.
     pub passed: Vec<Passed>,
+    /// The current cluster, where an earlier one is recovered that nobody named: it is the only one
+    /// that can have lived at the target.
+    pub current: Option<u64>,
     pub(super) setup: &'a Setup,
     pub(super) repository: Repository,
     pub(super) known: Known,
 }
 
-/// Plans a recovery whose base has all its objects, and whose log can be replayed as far as its
-/// records tell: a backup that is known not to be whole is passed over, and the next older one that
-/// leads there is used. Needs no key, and touches nothing.
+/// Plans a recovery: in the cluster that was asked for, else in the current one of the source. A time
+/// that the current one did not live through is looked for in the one that did, where it can be no
+/// other. Needs no key, and touches nothing.
+///
+/// # Errors
+/// As [`plan_in`].
+pub async fn plan<'a>(
+    setup: &'a Setup,
+    request: RecoveryRequest,
+    tell: &mut (dyn FnMut(PlanNote) + Send),
+) -> Result<Result<Planned<'a>, Refusal>> {
+    let mut notes = Vec::new();
+    let (mut planned, current) =
+        plan_in(setup, request.clone(), &mut |note| notes.push(note)).await?;
+    if let Err(Refusal::NoPlan { lived: Some(lived), .. }) = &planned {
+        let request = RecoveryRequest { system_id: Some(*lived), ..request };
+        let mut of_earlier = Vec::new();
+        let (earlier, _) = plan_in(setup, request, &mut |note| of_earlier.push(note)).await?;
+        // Where that leads nowhere either, the refusal of what was asked for names the cluster.
+        if let Ok(earlier) = earlier {
+            planned = Ok(Planned { current: Some(current), ..earlier });
+            notes = of_earlier;
+        }
+    }
+    notes.into_iter().for_each(tell);
+    Ok(planned)
+}
+
+/// Plans a recovery in one cluster, and tells which, whose base has all its objects, and whose log can
+/// be replayed as far as its records tell: a backup that is known not to be whole is passed over, and
+/// the next older one that leads there is used. Needs no key, and touches nothing.
 ///
 /// # Errors
 /// [`AgentError::Target`](crate::host::AgentError::Target) for a directory where no restore may go;
 /// [`AgentError::UnknownSource`](crate::host::AgentError::UnknownSource); as [`Setup::repository`]
 /// and [`known`]; [`AgentError::NoBackup`](crate::host::AgentError::NoBackup) for one that is not
 /// there.
-pub async fn plan<'a>(
+async fn plan_in<'a>(
     setup: &'a Setup,
     request: RecoveryRequest,
     tell: &mut (dyn FnMut(PlanNote) + Send),
-) -> Result<Result<Planned<'a>, Refusal>> {
+) -> Result<(Result<Planned<'a>, Refusal>, u64)> {
     if let Some(directory) = &request.directory {
         check_target(setup, directory)?;
     }
@@ -82,11 +113,13 @@ pub async fn plan<'a>(
         });
     }
     let planned = plan_on_whole(setup, &repository, &request, &mut known, tell).await?;
-    Ok(planned.map(|mut plan| {
+    let system_id = known.system_id;
+    let planned = planned.map(|mut plan| {
         plan.warnings.extend(known.uncopied.map(Warning::NoCopyOf));
         let (digest, passed) = (plan_digest(&plan), known.passed_by(&plan));
-        Planned { request, plan, digest, passed, setup, repository, known }
-    }))
+        Planned { request, plan, digest, passed, current: None, setup, repository, known }
+    });
+    Ok((planned, system_id))
 }
 
 async fn plan_on_whole(
@@ -105,12 +138,16 @@ async fn plan_on_whole(
                     tell(PlanNote::OthersUnknown(error));
                 }
                 let leads = known.others.iter().filter(|other| other.reaches(&no.target, None));
-                let elsewhere = leads.map(|other| other.system_id).collect();
+                let elsewhere: Vec<u64> = leads.map(|other| other.system_id).collect();
                 // Nobody but who names a bad one begins with it.
                 let despite = known.archive.clone().despite_bad();
                 let despite = plan_recovery(&despite, target, *timeline).ok().map(|plan| plan.base);
                 let bad = despite.and_then(|base| known.told_of(&base));
-                return Ok(Err(Refusal::NoPlan { no, elsewhere, bad }));
+                let lived = match (&elsewhere[..], &bad) {
+                    ([only], None) if named_nothing(request) => known.lived_alone(*only, target),
+                    _ => None,
+                };
+                return Ok(Err(Refusal::NoPlan { no, elsewhere, lived, bad }));
             }
         };
         if let Some(why) = lacks((repository, known), source, &planned.base).await? {
@@ -144,6 +181,11 @@ async fn plan_on_whole(
     }
 }
 
+/// Whether nothing says which cluster is meant but the target.
+fn named_nothing(request: &RecoveryRequest) -> bool {
+    request.system_id.is_none() && request.timeline.is_none() && request.backup.is_none()
+}
+
 /// What the base of a plan lacks, wherever its files are kept; nothing where it lacks nothing.
 async fn lacks(
     (repository, known): (&Repository, &Known),
@@ -162,6 +204,12 @@ async fn lacks(
 }
 
 impl Planned<'_> {
+    /// The system identifier of the cluster that is recovered.
+    #[must_use]
+    pub fn system_id(&self) -> u64 {
+        self.known.system_id
+    }
+
     /// What people call the key that signed the base.
     #[must_use]
     pub fn signer(&self) -> Option<String> {

@@ -165,6 +165,13 @@ impl<L: Lines> Archive<L> {
         commits.chain(self.all_bases().map(|base| base.stood.told())).max()
     }
 
+    /// The first such time.
+    pub(crate) fn first_seen(&self) -> Option<Timestamp> {
+        let entries = self.logs.values().flat_map(|log| &log.entries);
+        let commits = entries.filter_map(|entry| commits(entry)?.0.time());
+        commits.chain(self.all_bases().map(|base| base.stood.told())).min()
+    }
+
     /// The pieces of a lineage, in order.
     pub(crate) fn entries(&self, lineage: L::Lineage) -> &[LogEntry<L::At>] {
         self.logs.get(&lineage).map_or(&[][..], |log| &log.entries)

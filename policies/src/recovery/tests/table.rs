@@ -50,6 +50,22 @@ fn a_time_between_commits() {
 }
 
 #[test]
+fn a_cluster_lived_between_the_first_and_the_last_that_is_known_of_it() {
+    let (bases, pieces) = simple();
+    let lived = |bases, pieces, time| archive(bases, pieces).may_have_lived_at(at(time));
+    let of_log = |time| lived(Vec::new(), pieces.clone(), time);
+    assert_eq!([9, 10, 25, 39, 40].map(of_log), [false, true, true, true, false]);
+    // Also what is only a base backup, or what a base backup alone tells.
+    let of_base = |time| lived(bases.clone(), Vec::new(), time);
+    assert_eq!([17, 18, 19].map(of_base), [false, true, false]);
+    let of_both = |time| lived(vec![base(1, 1, 100..108, 5)], pieces.clone(), time);
+    assert_eq!([4, 7, 39].map(of_both), [false, true, true]);
+    // Of what has no time nobody knows.
+    let bare = vec![piece(1, 100..110, None)];
+    assert!(lived(Vec::new(), bare.clone(), 7) && lived(Vec::new(), Vec::new(), 7));
+}
+
+#[test]
 fn the_last_commit_known_exactly() {
     let (bases, pieces) = simple();
     let archive = archive(bases, pieces);

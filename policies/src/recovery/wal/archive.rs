@@ -172,6 +172,17 @@ impl Archive {
         self.log.last_seen()
     }
 
+    /// Whether the cluster may have lived at a time: it lies between the first and the last of a
+    /// commit or a base backup, by the clocks of those who wrote them. One of which no time is known
+    /// may always have.
+    #[must_use]
+    pub fn may_have_lived_at(&self, at: Timestamp) -> bool {
+        match (self.log.first_seen(), self.log.last_seen()) {
+            (Some(first), Some(last)) => first <= at && at <= last,
+            _ => true,
+        }
+    }
+
     /// The history of a timeline: without ancestors where it is missing and a base is on it.
     #[must_use]
     pub fn history(&self, timeline: Timeline) -> Option<&TimelineHistory> {
