@@ -172,7 +172,9 @@ fn of_look(heard: &Heard, now: Timestamp) -> Vec<Trouble> {
     let looked = told.map_or(heard.beat.started, |told| told.looked);
     let age = heard.at().min(now).duration_since(looked);
     let most = if told.is_some() { LOOK_LATE } else { NEVER_LOOKED };
-    let none = (age > most).then_some(Trouble::NotLooked(looked));
+    // What is later than the beat was told by a clock that was wrong.
+    let is_known = looked.duration_since(heard.beat.written) <= LEAST_GRACE && age <= most;
+    let none = (!is_known).then_some(Trouble::NotLooked(looked.min(heard.beat.written)));
     let host = told.filter(|told| !told.host.is_empty());
     let host = host.map(|told| Trouble::HostFindings(told.host.clone()));
     let sources = told.iter().flat_map(|told| &told.sources).cloned().map(Trouble::Findings);
@@ -368,6 +370,10 @@ mod tests {
             (empty(1_900), NOW - 100, true),
             (None, NOW - 60, false),
             (None, NOW - 100, true),
+            // A clock that was ahead as the agent looked, or began, says nothing of now.
+            (empty(-30), 0, false),
+            (empty(-10_000), 0, true),
+            (None, NOW + 10_000, true),
         ] {
             one.beat.findings = findings;
             one.beat.started = at(started);

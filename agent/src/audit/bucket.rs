@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use anyhow::{Context as _, Result};
-use drctl_model::{AuditBatch, AuditLogId, MAX_AUDIT_SHIFT, shown};
+use drctl_model::{AuditBatch, AuditLogId, MAX_AUDIT_SHIFT, NO_ENTRY, shown};
 use drctl_store::{MAX_AUDIT_BATCH_BYTES, State, Stored, VerifyingKey, decode_audit_batch, layout};
 
 use super::chain::{At, Break, BreakKind, Link, walk};
@@ -109,7 +109,16 @@ impl Signed {
         }
         let (mut signed, mut left, mut wrong) = (Signed::default(), Vec::new(), None);
         let mut before: Option<VerifyingKey> = None;
-        while let Some(mut here) = by_first.remove(&(signed.at().seq + 1)) {
+        loop {
+            let Some(mut here) = by_first.remove(&(signed.at().seq + 1)) else {
+                let all = by_first.values().flatten().chain(&left);
+                let ours = all.filter(|(_, part)| before.as_ref() == Some(&part.1));
+                match ours.filter_map(|(_, part)| signed.goes_on(&part.0)).next() {
+                    Some(links) => signed.links.extend(links),
+                    None => break,
+                }
+                continue;
+            };
             here.sort_by_key(|(number, part)| (before.as_ref() != Some(&part.1), *number));
             let at = signed.at();
             for (number, part) in here {
@@ -133,6 +142,29 @@ impl Signed {
         left.extend(by_first.into_values().flatten());
         signed.judge(&left, &parts.refused, wrong);
         signed
+    }
+
+    /// What a part has behind the chain that says the same as far as that comes: two processes of a host
+    /// may have shipped at once.
+    fn goes_on(&self, part: &AuditBatch) -> Option<Vec<Link>> {
+        let at = self.at();
+        let known = usize::try_from(at.seq.checked_sub(part.first)?).ok()? + 1;
+        let first = usize::try_from(part.first).ok()?.checked_sub(1)?;
+        let same = self.links.get(first..)?.iter().map(|link| &link.line);
+        if part.entries.len() <= known || !same.eq(&part.entries[..known]) {
+            return None;
+        }
+        let prev = match first.checked_sub(1) {
+            Some(before) => self.links.get(before)?.sha256,
+            None => NO_ENTRY,
+        };
+        let rest = AuditBatch {
+            first: at.seq + 1,
+            prev: at.head,
+            entries: part.entries[known..].to_vec(),
+            ..part.clone()
+        };
+        within(&rest, &at).ok().filter(|_| part.prev == prev)
     }
 
     /// What speaks against the chain in what is no part of it.

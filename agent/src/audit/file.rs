@@ -25,6 +25,9 @@ use crate::host::{AgentError, Setup, crash_point, private};
 /// The log's name in the state directory.
 pub(super) const NAME: &str = "audit.log";
 
+/// The lock of whoever ships.
+const SHIPPING: &str = "audit.shipping";
+
 /// For how long others may have the log, each of whom writes an entry.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -91,9 +94,7 @@ impl Log {
             return Ok(false);
         }
         let folder = Below::open(&self.state).context("open the state directory")?;
-        let mut file = folder.extend(Path::new(NAME)).context("open the audit log")?;
-        self.is_private(&file)?;
-        wait_for(&file, PATIENCE).context("take the lock of the audit log")?;
+        let mut file = self.locked(&folder)?;
         let length = file.metadata()?.len();
         let text = self.entries(tail(&mut file, length)?, act);
         if text.is_empty() {
@@ -109,6 +110,32 @@ impl Log {
             folder.sync().context("bring the audit log to the disk")?;
         }
         Ok(true)
+    }
+
+    /// The log with its lock. It may have been moved away while others had that.
+    fn locked(&self, folder: &Below) -> Result<File> {
+        loop {
+            let file = folder.extend(Path::new(NAME)).context("open the audit log")?;
+            self.is_private(&file)?;
+            wait_for(&file, PATIENCE).context("take the lock of the audit log")?;
+            let (ours, there) = (file.metadata()?, self.path().symlink_metadata());
+            if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+                return Ok(file);
+            }
+        }
+    }
+
+    /// The lock of whoever ships, to be taken; nothing where this account keeps no log here.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(super) fn shipping(&self) -> Result<Option<File>> {
+        let Ok(found) = self.state.metadata() else { return Ok(None) };
+        if geteuid().as_raw() != found.uid() {
+            return Ok(None);
+        }
+        let folder = Below::open(&self.state).context("open the state directory")?;
+        Ok(Some(folder.extend(Path::new(SHIPPING)).context("open the lock of who ships")?))
     }
 
     /// The lines that come next.

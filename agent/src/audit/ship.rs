@@ -1,5 +1,7 @@
 //! Ships entries into the bucket: what is there was written once, and is signed.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -9,12 +11,13 @@ use drctl_model::{
 };
 use drctl_store::{StoreError, encode_audit_batch, layout};
 use jiff::Timestamp;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::bucket::{entries_of, listed, newest, part};
 use super::chain::{At, Break, BreakKind, Link, differs, walk};
 use super::file::Log;
-use super::mark::{Mark, keep, lost, read_mark};
+use super::mark::{Mark, cut, forked, keep, lost, read_mark, shipped};
+use crate::host::locks::wait_for;
 use crate::host::{AgentError, Setup};
 use crate::repository::Repository;
 use crate::repository::faults::{is_bad_manifest, is_missing, is_newer};
@@ -24,6 +27,10 @@ const MOST: usize = 512 << 10;
 
 /// For how long a command stays for it that is done otherwise.
 const SOON: Duration = Duration::from_secs(10);
+
+/// How long another process may ship before that is an error, and how soon it is looked again.
+const OTHERS: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// How the log stands against the bucket, as far as this host knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,13 +59,14 @@ pub(crate) fn standing(setup: &Setup) -> Standing {
 }
 
 fn looked(setup: &Setup) -> Result<Standing> {
-    let (log, mark) = (Log::of(setup), read_mark(setup));
+    let (log, mark) = (Log::of(setup), read_mark(setup)?);
     let Some(last) = log.tail()?.and_then(|tail| tail.last) else {
-        let problem = lost(mark, None);
+        let problem = lost(mark.as_ref(), None);
         return Ok(Standing { problem, ..Standing::default() });
     };
     let id = last.entry.log.clone();
-    let gone = lost(mark.clone(), Some(&id));
+    let back = is_short(&last, mark.as_ref()).map(|found| told(&found));
+    let gone = back.or_else(|| lost(mark.as_ref(), Some(&id)));
     let mark = mark.filter(|mark| mark.log == id);
     let mark = mark.unwrap_or_else(|| Mark::begin(id.clone()));
     let mut standing = Standing {
@@ -79,24 +87,40 @@ fn looked(setup: &Setup) -> Result<Standing> {
 fn rest(log: &Log, mark: &Mark, last: &Link) -> Result<Result<Vec<Link>, Break>> {
     let (seq, shipped) = (last.entry.seq, mark.seq);
     if seq < shipped {
-        let text = format!(
-            "the local log ends with entry {seq}, and entries up to {shipped} were shipped"
-        );
-        return Ok(Err(Break::new(seq + 1, BreakKind::Cut, text)));
+        return Ok(Err(cut(seq, shipped)));
     }
     if seq == shipped && last.sha256 != mark.head {
-        let text = format!("the local entry {seq} is another one than the one that was shipped");
-        return Ok(Err(Break::new(seq, BreakKind::Fork, text)));
+        return Ok(Err(forked(seq)));
     }
     // The last entry that was shipped is known whole only where none came behind it.
     let known = if seq == shipped { format!("{}\n", last.line) } else { String::new() };
     let text = log.read(mark.offset.saturating_sub(known.len() as u64))?.unwrap_or_default();
-    let Some(behind) = text.strip_prefix(known.as_bytes()) else {
+    let behind = match text == last.line.as_bytes() && seq == shipped {
+        // Its end was cut, and nothing else: the next one who writes adds it.
+        true => Some(&[][..]),
+        false => text.strip_prefix(known.as_bytes()),
+    };
+    let Some(behind) = behind else {
         let text = format!("an entry before {seq} has another length than when it was shipped");
         return Ok(Err(Break::new(seq, BreakKind::Altered, text)));
     };
-    let walked = walk(behind, mark.at());
+    let mut walked = walk(behind, mark.at());
+    let reached = walked.links.last().map_or(shipped, |link| link.entry.seq);
+    if walked.broken.is_none() && reached < seq {
+        let text = format!("behind entry {shipped}, which was shipped last, stands no entry");
+        return Ok(Err(Break::new(shipped + 1, BreakKind::Altered, text)));
+    }
+    // A line without its end may still be written: it goes when the next one is behind it.
+    if !behind.ends_with(b"\n") {
+        walked.links.retain(|link| link.end < behind.len());
+    }
     Ok(walked.broken.map_or(Ok(walked.links), Err))
+}
+
+/// That a log, which another one had followed, has come back shorter than it was shipped.
+fn is_short(last: &Link, mark: Option<&Mark>) -> Option<Break> {
+    let (seq, shipped) = (last.entry.seq, shipped(mark, &last.entry.log));
+    (seq < shipped).then(|| cut(seq, shipped))
 }
 
 fn told(found: &Break) -> String {
@@ -114,17 +138,20 @@ fn told(found: &Break) -> String {
 /// A log that was changed, which status tells from then on; the store's, the key's, the file system's.
 pub(crate) async fn ship(setup: &Setup, repository: &Repository) -> Result<u64> {
     let log = Log::of(setup);
-    // First: whoever ships meanwhile may be ahead of what the end of the log was.
-    let mark = read_mark(setup);
+    // Two at once would write parts that overlap.
+    let _shipping = alone(&log).await?;
+    // First: whoever writes meanwhile may be ahead of what the end of the log was.
+    let mark = read_mark(setup)?;
     let Some(mut newest) = log.tail()?.and_then(|tail| tail.last) else {
-        let gone = lost(mark, None);
+        let gone = lost(mark.as_ref(), None);
         return gone.map_or(Ok(0), |text| Err(AgentError::AuditBroken(text).into()));
     };
     let id = newest.entry.log.clone();
-    let (known, other) = match mark {
-        Some(mark) if mark.log == id => (Some(mark), None),
-        other => (None, other),
-    };
+    if let Some(found) = is_short(&newest, mark.as_ref()) {
+        let mark = mark.unwrap_or_else(|| Mark::begin(id));
+        return Err(refused(setup, mark, &found));
+    }
+    let (known, other) = mark.map_or((None, None), |mark| mark.of(&id));
     let is_there = |mark: &Mark| mark.head == newest.sha256 && mark.problem.is_none();
     if let Some(mark) = known.as_ref().filter(|mark| is_there(mark)) {
         return match rest(&log, mark, &newest)? {
@@ -136,14 +163,14 @@ pub(crate) async fn ship(setup: &Setup, repository: &Repository) -> Result<u64> 
     let mut mark = match known {
         Some(mark) => mark,
         None => match found(setup, &log, repository, &id).await? {
-            Ok(mark) => {
-                // Others may have written and shipped meanwhile.
-                newest = log.tail()?.and_then(|tail| tail.last).unwrap_or(newest);
-                mark.after(other)
-            }
+            Ok(mark) => mark.after(other),
             Err(broken) => return Err(refused(setup, Mark::begin(id).after(other), &broken)),
         },
     };
+    if is_new {
+        // Others may have written meanwhile.
+        newest = log.tail()?.and_then(|tail| tail.last).unwrap_or(newest);
+    }
     let begin = mark.seq;
     loop {
         let links = match rest(&log, &mark, &newest)? {
@@ -176,6 +203,27 @@ pub(crate) async fn ship(setup: &Setup, repository: &Repository) -> Result<u64> 
         keep(setup, &mark)?;
     }
     Ok(mark.seq.saturating_sub(begin))
+}
+
+/// Waits until no other process of this host ships.
+async fn alone(log: &Log) -> Result<Option<File>> {
+    let Some(lock) = log.shipping()? else { return Ok(None) };
+    let until = Instant::now() + OTHERS;
+    loop {
+        match wait_for(&lock, Duration::ZERO) {
+            Err(error) if error.kind() == ErrorKind::TimedOut => {}
+            taken => {
+                taken.context("take the lock of whoever ships the audit log")?;
+                return Ok(Some(lock));
+            }
+        }
+        if Instant::now() >= until {
+            return Err(anyhow!(
+                "another process of this host ships the audit log, and takes long: try again"
+            ));
+        }
+        sleep(AGAIN).await;
+    }
 }
 
 /// Notes what is wrong, and says it.
@@ -300,7 +348,7 @@ pub(crate) async fn ship_soon(setup: &Setup) {
     match timeout(SOON, shipping).await {
         Ok(Ok(_)) => {}
         // Of a bucket that cannot be written into status tells what it lacks.
-        Ok(Err(error)) => match read_mark(setup).and_then(|mark| mark.problem) {
+        Ok(Err(error)) => match read_mark(setup).ok().flatten().and_then(|mark| mark.problem) {
             Some(why) => tracing::warn!("{why}"),
             None => tracing::debug!("the audit log is not shipped into the bucket: {error:#}"),
         },

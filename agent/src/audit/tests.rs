@@ -187,6 +187,20 @@ fn what_others_put_among_the_parts_takes_no_place_and_hides_nothing() {
     };
     // The same once more is nothing.
     assert_eq!(more(whole(), 3, part(&good[2..4], &ours)), (10, None, 0));
+    // Two processes of a host shipped at once: their parts overlap, and say the same.
+    let overlapping = || vec![(1, part(&good[..6], &ours)), (4, part(&good[3..8], &ours))];
+    assert_eq!(found(overlapping(), &[]), (8, None, 0));
+    assert_eq!(more(overlapping(), 9, part(&good[8..], &ours)), (10, None, 0));
+    assert_eq!(more(overlapping(), 7, part(&good[6..], &ours)), (10, None, 0));
+    // What says another thing where they overlap, or is of another key, goes nowhere.
+    let begin = || vec![(1, part(&good[..6], &ours))];
+    let mixed = [&good[1..4], &forged_from(&good, &forged, 4)].concat();
+    assert_eq!(more(begin(), 2, part(&mixed, &ours)), (6, Some((5, BreakKind::Fork)), 0));
+    let foreign = part(&good[3..8], &other);
+    assert_eq!(more(begin(), 4, foreign), (6, Some((7, BreakKind::Fork)), 0));
+    let mut untied = part(&good[3..8], &ours);
+    untied.0.prev = good[7].sha256;
+    assert_eq!(more(begin(), 4, untied), (6, Some((7, BreakKind::Fork)), 0));
     // Another key takes no place of a host that goes on, whichever number it took first.
     let forks = Some((5, BreakKind::Fork));
     assert_eq!(

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use drctl_model::{AuditEntry, AuditLogId, RepositoryId};
+use drctl_model::{AuditEntry, AuditLogId, RepositoryId, shown};
 use drctl_store::{MAX_AUDIT_BATCH_BYTES, decode_audit_batch};
 
 use super::bucket::{Part, Parts, Signed, listed, newest, signed};
 use super::chain::{At, Break, BreakKind, Walked, differs, walk};
 use super::file::Log;
-use super::mark::{Mark, lost, read_mark, shipped};
+use super::mark::{Mark, before_mark, lost, read_mark, shipped};
 use crate::host::{AgentError, Setup, waited};
 use crate::repository::Repository;
 
@@ -70,16 +70,32 @@ impl Verified {
     }
 }
 
+/// That its last entry is of another host: that was renamed, or the log is not its own.
+fn of_another_host(walked: &Walked, setup: &Setup) -> Option<String> {
+    let (last, ours) = (&walked.links.last()?.entry, setup.host());
+    (last.host != ours).then(|| {
+        format!(
+            "its last entry is of the host {}, and this one is {ours}: it was renamed, or the log is another \
+             host's",
+            shown(&last.host, 100)
+        )
+    })
+}
+
 /// The local log, by itself.
 ///
 /// # Errors
 /// The file system's.
 pub(crate) fn verify_local(setup: &Setup) -> Result<Verified> {
     // First: what is shipped meanwhile may be of a log that is new.
-    let mark = read_mark(setup);
+    let (mark, unread) = noted(setup);
     let text = Log::of(setup).read(0)?;
-    let mut found = Verified::of_local(&walk(text.as_deref().unwrap_or_default(), At::begin()));
-    found.breaks.extend(gone(mark, ours(setup)?.as_ref()));
+    let walked = walk(text.as_deref().unwrap_or_default(), At::begin());
+    let mut found = Verified::of_local(&walked);
+    found.notes.extend(of_another_host(&walked, setup));
+    found.breaks.extend(before_mark(&walked, mark.as_ref()));
+    let ours = ours(setup)?;
+    found.breaks.extend(unread.or_else(|| gone(mark.as_ref(), ours.as_ref())));
     if text.is_none() && found.breaks.is_empty() {
         let text = "this host has no audit log, and no note that it shipped one: whether there was one, \
                     `drctl audit verify --bucket` tells";
@@ -93,8 +109,16 @@ fn ours(setup: &Setup) -> Result<Option<AuditLogId>> {
     Ok(Log::of(setup).tail()?.and_then(|tail| tail.last).map(|last| last.entry.log))
 }
 
+/// What this host noted of what it shipped; that this cannot be read.
+fn noted(setup: &Setup) -> (Option<Mark>, Option<Break>) {
+    match read_mark(setup) {
+        Ok(mark) => (mark, None),
+        Err(why) => (None, Some(Break::new(0, BreakKind::Altered, format!("{why:#}")))),
+    }
+}
+
 /// That a log of this host is gone of which entries were shipped.
-fn gone(mark: Option<Mark>, ours: Option<&AuditLogId>) -> Option<Break> {
+fn gone(mark: Option<&Mark>, ours: Option<&AuditLogId>) -> Option<Break> {
     Some(Break::new(1, BreakKind::Cut, lost(mark, ours)?))
 }
 
@@ -104,8 +128,10 @@ fn gone(mark: Option<Mark>, ours: Option<&AuditLogId>) -> Option<Break> {
 /// The file system's, the store's.
 pub(crate) async fn verify_bucket(setup: &Setup, repository: &Repository) -> Result<Verified> {
     // The bucket before the log, and the mark before both: others write and ship meanwhile.
-    let (mark, ours) = (read_mark(setup), ours(setup)?);
+    let ((mark, unread), ours) = (noted(setup), ours(setup)?);
     let mut all = listed(repository, None).await?;
+    // The first log of a host may have been begun and shipped meanwhile.
+    let ours = ours.map_or_else(|| self::ours(setup), |ours| Ok(Some(ours)))?;
     let parts = ours.as_ref().and_then(|log| all.remove(log)).unwrap_or_default();
     let there = match &ours {
         Some(log) => Some((log, signed(repository, log, &parts).await?)),
@@ -114,11 +140,12 @@ pub(crate) async fn verify_bucket(setup: &Setup, repository: &Repository) -> Res
     let text = Log::of(setup).read(0)?.unwrap_or_default();
     let walked = walk(&text, At::begin());
     let mut found = Verified::of_local(&walked);
+    found.notes.extend(of_another_host(&walked, setup));
     if let Some((log, signed)) = &there {
         found = found.with(Some(&walked), signed, setup)?;
         found.breaks.extend(cut_off(signed, shipped(mark.as_ref(), log)));
     }
-    found.breaks.extend(gone(mark, ours.as_ref()));
+    found.breaks.extend(unread.or_else(|| gone(mark.as_ref(), ours.as_ref())));
     for (log, parts) in all.iter().take(OTHERS) {
         let Some((there, _)) = newest(repository, log, parts, |_| true).await? else { continue };
         if there.host != setup.host() {
@@ -132,6 +159,10 @@ pub(crate) async fn verify_bucket(setup: &Setup, repository: &Repository) -> Res
             found.notes.push(format!(
                 "{text}: an earlier installation, or somebody removed the file that held it"
             ));
+            continue;
+        }
+        // That is told already.
+        if shipped(mark.as_ref(), log) > 0 {
             continue;
         }
         let text = format!("{text}, and there is none here");
@@ -227,9 +258,11 @@ fn read_part(setup: &Setup, bytes: &[u8]) -> Result<Result<Part, String>> {
 /// # Errors
 /// The file system's.
 pub(crate) fn entries(setup: &Setup) -> Result<(Vec<AuditEntry>, Option<Break>)> {
-    let mark = read_mark(setup);
+    let (mark, unread) = noted(setup);
     let text = Log::of(setup).read(0)?.unwrap_or_default();
     let (walked, ours) = (walk(&text, At::begin()), ours(setup)?);
-    let broken = walked.broken.or_else(|| gone(mark, ours.as_ref()));
+    let before = before_mark(&walked, mark.as_ref());
+    let gone = before.or(unread).or_else(|| gone(mark.as_ref(), ours.as_ref()));
+    let broken = walked.broken.or(gone);
     Ok((walked.links.into_iter().map(|link| link.entry).collect(), broken))
 }

@@ -16,7 +16,7 @@ use crate::host::{AgentError, Exit, Setup};
 use crate::repository::chain::is_broken;
 use crate::repository::removed::tombstone;
 use crate::repository::say::{Answer, Wish, state};
-use crate::repository::statements::{Said, Statements, gone_words, statements};
+use crate::repository::statements::{Said, Statements, gone_words, note, statements};
 use crate::repository::{Memory, Repository, words};
 
 /// Does what one of the verbs asks for.
@@ -228,15 +228,24 @@ async fn holds(screen: Screen, setup: &Setup, source: Option<&str>) -> Result<Ex
             setup.config.sources.keys().cloned().chain(there).collect()
         }
     };
-    let (catalog, unknown) = remembering(setup).await;
+    let (catalog, mut unknown) = remembering(setup).await;
+    let writable = setup.log_cache(&repository).await;
     let mut all = Vec::new();
     for source in sources {
         // First: who says something in between is in the bucket.
         let known = match &catalog {
-            Some(catalog) => catalog.statements(&source).await?,
+            Some(catalog) => match catalog.statements(&source).await {
+                Ok(known) => known,
+                Err(error) => {
+                    let why = unmissed(&format!("cannot be read: {error}"));
+                    unknown = unknown.or(Some(why));
+                    BTreeMap::new()
+                }
+            },
             None => BTreeMap::new(),
         };
         let said = statements(&repository, &source).await?;
+        note(writable.as_ref(), &source, &said).await;
         let gone = said.gone(&known);
         let gone: Vec<String> = gone.iter().filter_map(|(key, why)| gone_words(key, why)).collect();
         let doubts = [said.doubts(), gone].concat();
@@ -268,18 +277,21 @@ struct Held {
 
 /// The catalog that remembers what was said; what is to be said where none does.
 async fn remembering(setup: &Setup) -> (Option<Catalog>, Option<String>) {
-    let unknown = |why: &str| {
-        format!("a statement that is gone may not be missed here, for this host's catalog {why}")
-    };
     match setup.known_catalog().await {
         Ok(catalog) => {
             let is_new = setup.forgotten(&catalog).is_some();
             let why =
-                is_new.then(|| unknown("was made anew, or cannot be used: see `drctl status`"));
+                is_new.then(|| unmissed("was made anew, or cannot be used: see `drctl status`"));
             (Some(catalog), why)
         }
-        Err(error) => (None, Some(unknown(&format!("is not there, or cannot be read: {error:#}")))),
+        Err(error) => {
+            (None, Some(unmissed(&format!("is not there, or cannot be read: {error:#}"))))
+        }
     }
+}
+
+fn unmissed(why: &str) -> String {
+    format!("a statement that is gone may not be missed here, for this host's catalog {why}")
 }
 
 fn object(said: &Statement) -> Value {

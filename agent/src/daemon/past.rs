@@ -14,7 +14,7 @@ use super::specs::specs;
 use crate::host::Setup;
 use crate::jobs::settle::committed;
 use crate::jobs::{self, noted, past_runs};
-use crate::repository::{Repository, dated};
+use crate::repository::{Repository, dated, horizon};
 
 /// For how long somebody else may have the catalog when the agent starts.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -121,13 +121,16 @@ impl Bucket<'_> {
             None => self.setup.repository().await?,
         };
         let repository = self.repository.insert(repository);
+        let (horizon, mut future) = (horizon(self.setup.clock.now()), None);
         for id in repository.attempts(source).await?.into_iter().take(LOOKED_AT) {
             // One that never ended, or that is not believed, is no backup.
-            if let Some(found) = committed(repository, source, &id).await? {
-                return Ok(Some(found));
+            match committed(repository, source, &id).await? {
+                Some(found) if found.started <= horizon => return Ok(Some(found)),
+                // Dated by a wrong clock: one behind it says more.
+                found => future = future.or(found),
             }
         }
-        Ok(None)
+        Ok(future)
     }
 }
 

@@ -25,7 +25,7 @@ use crate::engine::pg::another_cluster;
 use crate::engine::pgbackrest::{StanzaArchive, StanzaView, mark_now};
 use crate::host::locks::is_held;
 use crate::host::{Failure, Setup};
-use crate::jobs::latest;
+use crate::jobs::{latest, set_back};
 use crate::repository::accept::is_accepted;
 use crate::repository::chain::Family;
 use crate::repository::drills::newest_in_doubt;
@@ -34,7 +34,7 @@ use crate::repository::inventory::not_counted;
 use crate::repository::losses::{is_lost, look_for_losses};
 use crate::repository::memory::{CONTRADICTS, is_of_drill};
 use crate::repository::statements::statements;
-use crate::repository::{Memory, Repository, horizon, words};
+use crate::repository::{Memory, Repository, dated, horizon, words};
 use crate::restore::known::{Beside, LogState, log_state};
 
 use dead::{late, within};
@@ -289,12 +289,14 @@ async fn one(
     let all = catalog.backups(Some(id)).await?;
     let future = all.iter().find(|one| one.is_good() && one.taken() > horizon);
     let future = future.map(|one| one.backup.clone());
-    let dated = all.iter().filter(|one| one.taken() <= horizon);
-    let newest = newest(dated).or_else(|| newest(all.iter())).cloned();
+    let newest = newest(all.iter().filter(|one| one.taken() <= horizon))
+        .or_else(|| newest(all.iter()))
+        .cloned();
     let broken = newest.as_ref().and_then(|newest| Family::of(&all).broken(newest));
     let rpo = source.policy.objectives.rpo.and_then(|rpo| SignedDuration::try_from(rpo).ok());
     let schedule = source.policy.schedule.as_ref().filter(|_| source.enabled);
     let (last_job, jobs) = latest(setup, catalog, id).await?;
+    let set_back = set_back(catalog, &all, (last_job.as_ref(), newest.as_ref())).await?;
     let begun = all.iter().map(|backup| backup.started);
     let begun = begun.chain(last_job.as_ref().map(|job| job.started));
     let begun = begun.filter(|begun| *begun <= horizon).max();
@@ -308,7 +310,7 @@ async fn one(
         newest_good,
         lost_good: None,
         bad,
-        suspect: newest.filter(|backup| !backup.is_good()),
+        suspect: newest.filter(|backup| !backup.is_good()).or(set_back),
         alarms: Vec::new(),
         unreadable: None,
         marker_lost: false,
@@ -324,10 +326,7 @@ async fn one(
         newer_backups: Vec::new(),
         newer: Vec::new(),
         broken,
-        changed: another_cluster::change(
-            id,
-            &crate::repository::dated(&all, now, another_cluster::has_cluster),
-        ),
+        changed: another_cluster::change(id, &dated(&all, now, another_cluster::has_cluster)),
         age,
         future,
         rpo,

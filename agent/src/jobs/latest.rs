@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use drctl_catalog::Catalog;
-use drctl_model::{BackupId, Job, JobKind, JobNote, JobState, SourceId};
+use drctl_model::{BackupId, BackupSummary, Job, JobKind, JobNote, JobState, SourceId};
 use jiff::Timestamp;
 
 use super::run_file::{lives, notes};
@@ -48,6 +48,23 @@ pub(crate) async fn latest(
         found.push(LastJob { job, running, ended });
     }
     Ok((last_backup, found))
+}
+
+/// The backup of this host's last job, where that is suspect, and only a date lets the `newest` stand before
+/// it, which this host made earlier: a clock was set back.
+pub(crate) async fn set_back(
+    catalog: &Catalog,
+    known: &[BackupSummary],
+    (last, newest): (Option<&Job>, Option<&BackupSummary>),
+) -> Result<Option<BackupSummary>> {
+    let last = last.filter(|job| job.state == JobState::Committed);
+    let (Some(last), Some(newest)) = (last, newest) else { return Ok(None) };
+    let of_last = |one: &&BackupSummary| Some(&one.backup) == last.backup.as_ref();
+    let Some(found) = known.iter().find(of_last).filter(|one| !one.is_good()) else {
+        return Ok(None);
+    };
+    let before = catalog.job_of(&newest.source, &newest.backup).await?;
+    Ok(before.filter(|before| before.id < last.id).map(|_| found.clone()))
 }
 
 /// A job of this host's log, and whether its process lives.
@@ -113,8 +130,9 @@ pub(crate) async fn own_attempts(
     Ok(found)
 }
 
-/// Jobs of a kind, the one begun last first, and those behind all others that a wrong clock dated in the
-/// future; `noted` is what this host's jobs have noted.
+/// Jobs of a kind, the one begun last first, in the order of the record, whatever their dates say: a clock
+/// may have been wrong. `noted` is what this host's jobs have noted; those of which the record does not
+/// know are put among the others by their dates.
 async fn jobs(
     catalog: &Catalog,
     (kind, source): (JobKind, &SourceId),
@@ -129,11 +147,13 @@ async fn jobs(
                 *known = Job { id: known.id, ..note };
             }
             Some(_) => {}
-            None => jobs.push(note),
+            None => {
+                let is_older =
+                    |job: &Job| job.started <= note.started || job.started > horizon(now);
+                let at = jobs.iter().position(is_older).unwrap_or(jobs.len());
+                jobs.insert(at, note);
+            }
         }
     }
-    // Numbers tell the order of those that began at once.
-    let horizon = horizon(now);
-    jobs.sort_by_key(|job| std::cmp::Reverse((job.started <= horizon, job.started, job.id)));
     Ok(jobs)
 }

@@ -121,6 +121,7 @@ pub(super) async fn holdings(
     let known = learn(repository, source, (copies, None), cache, Vec::new(), None).await?;
     let proven = proven(repository, (source, now), &mut doubts).await?;
     doubts.unfinished = unknown(source, unfinished, (&own, &lost));
+    doubts.stored = stored(&weights);
     doubts.lost = still_lost(catalog, source, lost).await?;
     let said = statements(repository, source).await?;
     let mut blocked = blocked(setup, repository, catalog, (source, &backups), doubts).await?;
@@ -189,6 +190,11 @@ pub(super) async fn still_lost(
     let kept = catalog.lost(Some(source)).await?.into_iter().filter(is_log);
     let log = kept.map(|one| shown(&one.why, 300));
     Ok(found.iter().map(|one| shown(&one.key, 200)).chain(log).collect())
+}
+
+/// When the store first got each manifest, where it tells.
+pub(super) fn stored(weights: &BTreeMap<BackupId, Weight>) -> BTreeMap<BackupId, Timestamp> {
+    weights.iter().filter_map(|(id, weight)| Some((id.clone(), weight.stored?))).collect()
 }
 
 /// What a listing shows of each attempt.

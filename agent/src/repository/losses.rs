@@ -17,7 +17,7 @@ use super::faults::is_bad_manifest;
 use super::find::named;
 use super::named::{Names, by_manifest, keep, missed, missed_after};
 use super::removed::removed;
-use super::statements::statements;
+use super::statements::{note, statements};
 use super::untrusted::{is_as_it_was, not_trusted};
 use super::{Latest, MANIFESTS_AT_ONCE, Passed, Proven, Repository, documents};
 use crate::host::{AgentError, Setup};
@@ -88,10 +88,7 @@ async fn missed_statements(
     known: &BTreeMap<u64, Digest>,
 ) -> Result<BTreeMap<String, String>> {
     let there = statements(repository, source).await?;
-    if let Some(writable) = writable {
-        let noted = writable.note_statements(source, there.noted()).await;
-        let _ = noted.inspect_err(|error| tracing::debug!("statements are not noted: {error}"));
-    }
+    note(writable, source, &there).await;
     Ok(there.gone(known))
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use anyhow::{Context as _, Result, anyhow};
-use drctl_catalog::Lost;
+use drctl_catalog::{Catalog, Lost};
 use drctl_model::{
     BackupId, Digest, InForce, MAX_WITHOUT, MOST_MISSING, SourceId, Statement, shown,
 };
@@ -386,6 +386,13 @@ pub(crate) fn gone_words(key: &str, why: &str) -> Option<String> {
         shown(key, 200),
         shown(why, 300)
     ))
+}
+
+/// Notes what was said of a source, so that this host misses it when it is gone.
+pub(crate) async fn note(writable: Option<&Catalog>, source: &SourceId, there: &Statements) {
+    let Some(writable) = writable else { return };
+    let noted = writable.note_statements(source, there.noted()).await;
+    let _ = noted.inspect_err(|error| tracing::debug!("statements are not noted: {error}"));
 }
 
 #[cfg(test)]

@@ -89,13 +89,13 @@ fn a_log_that_was_changed_is_named_with_the_first_entry() {
     changed.swap(1, 2);
     put(site, &changed);
     assert_eq!(first_break(site, &[]), (2, "reordered".to_owned()));
-    // What is a whole chain by itself the bucket belies.
+    // What is a whole chain by itself the bucket belies, and the mark of what was shipped.
     let last = good.len();
     put(site, &good[..last - 1]);
-    let _ = site.json(0, &["audit", "verify"]);
+    assert_eq!(first_break(site, &[]), (last as u64, "cut".to_owned()));
     assert_eq!(first_break(site, &["--bucket"]), (last as u64, "cut".to_owned()));
     put(site, &forged(&good, 2));
-    let _ = site.json(0, &["audit", "verify"]);
+    assert_eq!(first_break(site, &[]), (last as u64, "fork".to_owned()));
     assert_eq!(first_break(site, &["--bucket"]), (3, "fork".to_owned()));
     // It is not shipped over what is there, and status says so.
     let said = site.fails(4, "audit_broken", &["audit", "ship"]);
@@ -262,6 +262,35 @@ fn who_restores_and_what_he_overrides_is_on_record_and_no_name_of_a_database() {
 }
 
 #[test]
+fn a_mark_that_cannot_be_read_is_told_and_not_written_anew() {
+    let shop = Shop::open();
+    let site = &shop.site;
+    let mark = site.path("state/audit.shipped");
+    let id = site.backup();
+    let _ = site.json(0, &["audit", "ship"]);
+    let kept = fs::read(&mark).unwrap();
+    let unread = || {
+        assert_eq!(first_break(site, &[]), (0, "altered".to_owned()));
+        let problem = site.json(3, &["status", "--check"])["audit"]["problem"].to_string();
+        assert!(problem.contains("cannot be read"), "{problem}");
+        let _ = site.json(0, &["pin", &id, "--reason", "audit"]);
+        let _ = site.fails(4, "audit_broken", &["audit", "ship"]);
+    };
+    fs::write(&mark, &kept[..kept.len() / 2]).unwrap();
+    unread();
+    assert_eq!(fs::read(&mark).unwrap(), kept[..kept.len() / 2]);
+    fs::remove_file(&mark).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&mark).status().unwrap().success());
+    unread();
+    fs::remove_file(&mark).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &mark).unwrap();
+    unread();
+    fs::remove_file(&mark).unwrap();
+    let _ = site.json(0, &["audit", "ship"]);
+    let _ = site.json(0, &["audit", "verify", "--bucket"]);
+}
+
+#[test]
 fn a_log_that_is_gone_is_told_until_somebody_has_seen_it() {
     let shop = Shop::open();
     let site = &shop.site;
@@ -273,15 +302,15 @@ fn a_log_that_is_gone_is_told_until_somebody_has_seen_it() {
     fs::remove_file(&mark).unwrap();
     let _ = site.json(0, &["audit", "ship"]);
     assert_eq!(site.json(0, &["status"])["audit"]["shipped"], count);
-    // Nor is one believed that is a pipe, or has no end.
-    fs::remove_file(&mark).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(&mark).status().unwrap().success());
+    // A log that ends before what was shipped, or with another entry: the mark alone tells.
+    let good = lines(site);
+    put(site, &good[..good.len() - 1]);
+    assert_eq!(first_break(site, &[]), (good.len() as u64, "cut".to_owned()));
+    assert_eq!(site.json(4, &["audit", "show"])["break"]["kind"], "cut");
+    put(site, &forged(&good, good.len() - 1));
+    assert_eq!(first_break(site, &[]), (good.len() as u64, "fork".to_owned()));
+    put(site, &good);
     let _ = site.json(0, &["audit", "verify"]);
-    fs::remove_file(&mark).unwrap();
-    std::os::unix::fs::symlink("/dev/zero", &mark).unwrap();
-    let _ = site.json(0, &["audit", "verify"]);
-    fs::remove_file(&mark).unwrap();
-    let _ = site.json(0, &["audit", "ship"]);
     // An entry that was shipped, of another length.
     let good = lines(site);
     let mut longer = good.clone();
@@ -337,6 +366,34 @@ fn a_log_that_is_gone_is_told_until_somebody_has_seen_it() {
     let _ = site.json(0, &["audit", "verify"]);
 }
 
+/// Cuts the end of the last line, as a full disk or a power cut may.
+fn cut_the_end(site: &Site) {
+    let file = fs::OpenOptions::new().write(true).open(path(site)).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+}
+
+#[test]
+fn a_line_whose_end_is_cut_is_no_break() {
+    let shop = Shop::open();
+    let site = &shop.site;
+    let id = site.backup();
+    let well = || {
+        let _ = site.json(0, &["audit", "ship"]);
+        assert_eq!(site.json(0, &["status"])["audit"]["problem"], Value::Null);
+        let _ = site.json(0, &["audit", "verify", "--bucket"]);
+    };
+    // Before it is shipped, and afterwards; then somebody writes behind it.
+    let _ = site.json(0, &["pin", &id, "--reason", "audit"]);
+    cut_the_end(site);
+    well();
+    let _ = site.json(0, &["unpin", &id, "--reason", "audit"]);
+    well();
+    cut_the_end(site);
+    well();
+    let _ = site.json(0, &["pin", &id, "--reason", "audit"]);
+    well();
+}
+
 #[test]
 fn who_ships_or_looks_while_others_write_finds_nothing_amiss() {
     let shop = Shop::open();
@@ -351,7 +408,14 @@ fn who_ships_or_looks_while_others_write_finds_nothing_amiss() {
             }
             over.store(true, std::sync::atomic::Ordering::SeqCst);
         });
-        while !over.load(std::sync::atomic::Ordering::SeqCst) && !writes.is_finished() {
+        // Another one ships too, so that the mark is ahead of what was read of the log.
+        let others = scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                let _ = site.json(0, &["audit", "ship"]);
+            }
+        });
+        let fails = || writes.is_finished() || others.is_finished();
+        while !over.load(std::sync::atomic::Ordering::SeqCst) && !fails() {
             let _ = site.json(0, &["audit", "ship"]);
             let _ = site.json(0, &["audit", "verify", "--bucket"]);
             let audit = site.json(0, &["status"])["audit"].clone();

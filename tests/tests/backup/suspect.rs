@@ -161,10 +161,10 @@ fn what_verify_found_bad_is_not_accepted() {
     assert!(said.contains("found it BAD"), "{said}");
 }
 
-/// Runs a command with a clock that is so far ahead.
-fn ahead(shop: &Shop, days: u32, arguments: &[&str]) -> Ran {
+/// Runs a command with a clock that is wrong by so much.
+fn wrong(shop: &Shop, by: &str, arguments: &[&str]) -> Ran {
     let mut command = shop.site.command(&[&["--json"], arguments].concat());
-    command.env("LD_PRELOAD", faketime()).env("FAKETIME", format!("+{days}d"));
+    command.env("LD_PRELOAD", faketime()).env("FAKETIME", by);
     command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
     Ran::of(&command.output().expect("start drctl"))
 }
@@ -174,7 +174,7 @@ fn a_backup_that_is_dated_in_the_future_hides_neither_a_loss_nor_a_job() {
     let shop = Shop::open();
     let site = &shop.site;
     shop.sql("delete from orders where id > 3000");
-    let _ = ahead(&shop, 200, &["backup", "shop"]).ended(0);
+    let _ = wrong(&shop, "+200d", &["backup", "shop"]).ended(0);
     shop.sql("insert into orders select g, 'x' from generate_series(3001, 20000) g");
     let good = site.backup();
     site.retention("last = 1");
@@ -190,12 +190,10 @@ fn a_backup_that_is_dated_in_the_future_hides_neither_a_loss_nor_a_job() {
     assert!(blocked.contains("does not count"), "{plan}");
     assert_eq!(site.status()["last_job"]["backup"], id_of(&answer).as_str());
 
-    // One that failed with such a clock is not the last one either.
+    // One that failed with such a clock is the last one, until another one is.
     let port = format!("port = {}\n", shop.server.port());
     site.replace(&port, "port = 1\n");
-    let _ = ahead(&shop, 4000, &["backup", "shop"]).ended(10);
-    assert!(!site.finds("job_failed", "backup"));
-    let _ = site.fails(10, "connect", &["backup", "shop"]);
+    let _ = wrong(&shop, "+4000d", &["backup", "shop"]).ended(10);
     assert_eq!(site.status()["last_job"]["state"], "failed");
     site.replace("port = 1\n", &port);
     let _ = site.drctl(&["backup", "shop"]);
@@ -203,9 +201,43 @@ fn a_backup_that_is_dated_in_the_future_hides_neither_a_loss_nor_a_job() {
 }
 
 #[test]
+fn a_suspect_backup_is_told_and_blocks_removal_whatever_its_date() {
+    for by in ["+200d", "-1h", "-400d"] {
+        let shop = Shop::open();
+        let site = &shop.site;
+        let _ = site.backup();
+        let _ = site.backup();
+        shop.sql("delete from orders where id > 300");
+        let _ = wrong(&shop, by, &["backup", "shop"]).ended(3);
+        site.retention("last = 1");
+        let plan = site.json(0, &["prune", "shop"]);
+        let blocked = plan["sources"][0]["blocked"].to_string();
+        assert!(blocked.contains("does not count"), "{by}: {plan}");
+        let status = site.json(3, &["status", "--check"]);
+        let advice = status["sources"][0]["advice"].to_string();
+        assert!(advice.contains("% of the rows of"), "{by}: {status}");
+        // The next good one ends it.
+        shop.sql("insert into orders select g, 'x' from generate_series(301, 20000) g");
+        let _ = site.backup();
+        assert_eq!(site.status()["suspect"], serde_json::Value::Null, "{by}");
+    }
+}
+
+#[test]
+fn a_job_that_failed_with_a_clock_that_was_set_back_is_told() {
+    let shop = Shop::open();
+    let site = &shop.site;
+    let _ = site.backup();
+    site.replace(&format!("port = {}\n", shop.server.port()), "port = 1\n");
+    let _ = wrong(&shop, "-1h", &["backup", "shop"]).ended(10);
+    assert_eq!(site.status()["last_job"]["state"], "failed");
+    let _ = site.json(3, &["status", "--check"]);
+}
+
+#[test]
 fn where_all_that_is_good_is_dated_in_the_future_it_is_compared_all_the_same() {
     let shop = Shop::open();
-    let future = ahead(&shop, 200, &["backup", "shop"]).ended(0).json();
+    let future = wrong(&shop, "+200d", &["backup", "shop"]).ended(0).json();
     shop.sql("delete from orders where id > 3000");
     for _ in 0..2 {
         let why = shop.site.json(3, &["backup", "shop"])["backup"]["suspect"].to_string();

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use drctl_model::{ExternalType, shown};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader};
-use tokio::process::ChildStdout;
 
 use super::info::{Backup, Cluster, InfoError};
 use super::{BackRest, Command, call, says};
 use crate::common::EngineError;
+use crate::common::process::ToolOutput;
 
 /// The longest line of its output that is looked at.
 const MAX_LINE: usize = 64 << 10;
@@ -100,7 +100,7 @@ impl BackRest {
 
 /// Reads what a backup says to its end; the label, where it was told.
 async fn read(
-    output: ChildStdout,
+    output: ToolOutput,
     progress: &impl Fn(BackupStep),
 ) -> Result<Option<String>, EngineError> {
     let (mut output, mut line, mut label) = (BufReader::new(output), Vec::new(), None);

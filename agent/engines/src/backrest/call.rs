@@ -1,7 +1,6 @@
 //! Runs pgBackRest, and tells how it ended.
 
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use drctl_model::shown;
@@ -67,10 +66,8 @@ pub(super) async fn read_by<T: Send + 'static>(
 ) -> Result<(Result<T, InfoError>, Ended), EngineError> {
     let (output, running) = tool.start_writer().map_err(missing(tool))?;
     let action = || "read what pgbackrest writes".to_owned();
-    let output: OwnedFd = output.into_owned_fd().map_err(EngineError::io(action()))?;
-    rustix::fs::fcntl_setfl(&output, rustix::fs::OFlags::empty())
-        .map_err(|errno| EngineError::io(action())(errno.into()))?;
-    let output = io::BufReader::with_capacity(256 << 10, std::fs::File::from(output));
+    let (output, _wanted) = output.blocking().map_err(EngineError::io(action()))?;
+    let output = io::BufReader::with_capacity(256 << 10, output);
     let reading = tokio::task::spawn_blocking(move || reader(Box::new(output)));
     let lost = |error: tokio::task::JoinError| io::Error::other(error.to_string());
     let reading = async { reading.await.map_err(lost).map_err(EngineError::io(action())) };

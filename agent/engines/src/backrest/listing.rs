@@ -239,7 +239,9 @@ impl<'de> Visitor<'de> for Listing {
             let entry: Entry = map.next_value()?;
             files += 1;
             if files > MOST_FILES {
-                return Err(serde::de::Error::custom(format!("more than {MOST_FILES} files")));
+                return Err(serde::de::Error::custom(format!(
+                    "it lists more than {MOST_FILES} files, and drctl looks at no more"
+                )));
             }
             has_info |= path == ARCHIVE_INFO;
             let id = path.split('/').next().unwrap_or_default();

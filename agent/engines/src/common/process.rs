@@ -1,6 +1,7 @@
 //! Child processes: a private environment, a process group of their own, an end that is awaited.
 
 mod group;
+mod output;
 mod running;
 
 use std::borrow::Cow;
@@ -21,6 +22,7 @@ use tokio::task::JoinHandle;
 
 pub(super) use group::Group;
 pub use group::kill_tools;
+pub(crate) use output::ToolOutput;
 pub(super) use running::wished;
 pub(crate) use running::{Ended, Running, Stopper};
 
@@ -116,18 +118,17 @@ impl Tool {
     }
 
     /// Starts the tool; its output is for us to read.
-    pub(crate) fn start_writer(&self) -> Result<(ChildStdout, Running), EngineError> {
+    pub(crate) fn start_writer(&self) -> Result<(ToolOutput, Running), EngineError> {
         if let Some(ask) = &self.elsewhere {
             let (output, running) = ask.start_writer(self)?;
-            widen(&output);
-            return Ok((output, running));
+            return Ok((read_of(output, &running), running));
         }
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = self.spawn(&mut command)?;
         let output = child.stdout.take().ok_or_else(|| self.no_pipe())?;
-        widen(&output);
-        Ok((output, Running::new(self, child)))
+        let running = Running::new(self, child);
+        Ok((read_of(output, &running), running))
     }
 
     /// Starts the tool; its input is for us to write.
@@ -175,6 +176,11 @@ impl Tool {
     fn no_pipe(&self) -> EngineError {
         EngineError::Config(format!("{} was started without a pipe", self.name))
     }
+}
+
+fn read_of(output: ChildStdout, running: &Running) -> ToolOutput {
+    widen(&output);
+    ToolOutput::new(output, running.taken())
 }
 
 /// Lets a pipe hold more than the 64 KiB that it holds at first: fewer wake-ups on both sides.
@@ -273,6 +279,39 @@ mod tests {
             let ended = sh(&work).start_alone().unwrap().wait_working(silence).await.unwrap();
             assert_eq!(ended.status.code(), Some(7), "{work}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_holds_the_output_of_a_tool_that_has_ended_is_borne_while_it_writes() {
+        let silence = Duration::from_secs(3);
+        let over = async |script: &str| {
+            let (mut output, running) = sh(script).start_writer().unwrap();
+            let mut text = String::new();
+            let reading = async {
+                let read = output.read_to_string(&mut text).await;
+                read.map_err(EngineError::io("read it"))
+            };
+            running.watch().over(silence, reading).await.map(|_| text)
+        };
+        let writes = "(for i in 1 2 3 4; do sleep 2; echo $i; done) & exit 0";
+        assert_eq!(over(writes).await.unwrap(), "1\n2\n3\n4\n");
+        let error = over("sleep 600 & exit 0").await.unwrap_err();
+        assert!(matches!(error, EngineError::Held { .. }), "{error}");
+        // What was read to its end nothing holds: our own work with it may take its time.
+        let (mut output, running) = sh("echo x").start_writer().unwrap();
+        let working = async {
+            let read = output.read_to_end(&mut Vec::new()).await;
+            sh("sleep 6").start_alone().unwrap().wait().await.unwrap();
+            read.map_err(EngineError::io("read it"))
+        };
+        assert_eq!(running.watch().over(silence, working).await.unwrap(), 2);
+        // A thread that reads ends soon after nobody wants it any more.
+        let (output, running) = sh("sleep 600").start_writer().unwrap();
+        let (mut output, wanted) = output.blocking().unwrap();
+        let reads = tokio::task::spawn_blocking(move || io::Read::read(&mut output, &mut [0; 8]));
+        drop(wanted);
+        assert!(reads.await.unwrap().is_err());
+        drop(running);
     }
 
     #[tokio::test]

@@ -116,8 +116,9 @@ impl AgentError {
             }
             Self::AuditBroken(_) => {
                 "backups go on, and the log in the bucket stays as it is: find out who changed the log on this \
-                 host. `drctl audit verify --bucket` names the first entry that differs; when that is \
-                 explained, keep audit.log and audit.shipped somewhere else, and a new log begins"
+                 host, or removed it. `drctl audit verify --bucket` compares it with the bucket; when that is \
+                 explained, move audit.shipped out of the state directory, and audit.log too if it is the one \
+                 that was changed: a new log begins"
             }
             _ => return None,
         })

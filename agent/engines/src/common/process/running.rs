@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::group::Group;
+use super::output::Taken;
 use super::{AT_ONCE, OwnedTask, Tool};
 use crate::common::EngineError;
 use crate::common::Stderr;
@@ -76,6 +77,7 @@ pub(crate) struct Running {
     name: &'static str,
     activity: Option<&'static str>,
     group: Arc<Group>,
+    taken: Arc<Taken>,
     stop: watch::Sender<bool>,
     ended: watch::Receiver<bool>,
     task: OwnedTask<Result<(ExitStatus, String), EngineError>>,
@@ -115,7 +117,13 @@ impl Running {
             };
             Ok((status?, said.unwrap_or_default()))
         });
-        Running { name: tool.name, activity: tool.activity, group, stop, ended, task }
+        let taken = Arc::default();
+        Running { name: tool.name, activity: tool.activity, group, taken, stop, ended, task }
+    }
+
+    /// How much is read of what it writes.
+    pub(super) fn taken(&self) -> Arc<Taken> {
+        Arc::clone(&self.taken)
     }
 
     /// Has it give way to other processes.
@@ -130,8 +138,8 @@ impl Running {
 
     /// A handle that watches the tool while another one awaits it.
     pub(crate) fn watch(&self) -> Watch {
-        let (group, ended) = (Arc::clone(&self.group), self.ended.clone());
-        Watch { name: self.name, activity: self.activity, group, ended }
+        let (group, taken) = (Arc::clone(&self.group), Arc::clone(&self.taken));
+        Watch { name: self.name, activity: self.activity, group, taken, ended: self.ended.clone() }
     }
 
     /// Waits until the tool has ended by itself, as long as it works.
@@ -173,6 +181,7 @@ pub(crate) struct Watch {
     name: &'static str,
     activity: Option<&'static str>,
     group: Arc<Group>,
+    taken: Arc<Taken>,
     ended: watch::Receiver<bool>,
 }
 
@@ -183,9 +192,9 @@ impl Watch {
     }
 
     /// Does work that waits for the tool; an error where it lasts, and neither the tool nor one of
-    /// its children has done anything for so long, or its helper is lost; or where it goes on long
-    /// after the tool has ended. Whoever computes, reads or writes is let work: it may have nothing
-    /// to say for hours.
+    /// its children has done anything for so long, or its helper is lost; or where long after the tool
+    /// has ended something else holds its output open and writes nothing. Whoever computes, reads or
+    /// writes is let work: it may have nothing to say for hours.
     pub(crate) async fn over<T>(
         self,
         silence: Duration,
@@ -193,6 +202,7 @@ impl Watch {
     ) -> Result<T, EngineError> {
         let (mut work, mut ended) = (pin!(work), self.ended.clone());
         let (mut seen, mut waited, mut is_over) = (self.group.done(), silence, false);
+        let mut taken = self.taken.count();
         loop {
             let done = tokio::select! {
                 biased;
@@ -208,6 +218,11 @@ impl Watch {
                 return done;
             }
             if is_over {
+                // What was read to its end nothing holds; of what still comes there may be more.
+                let before = std::mem::replace(&mut taken, self.taken.count());
+                if self.taken.is_all() || taken != before {
+                    continue;
+                }
                 return Err(EngineError::Held { tool: self.name, waited });
             }
             let done = self.group.done();

@@ -12,7 +12,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use drctl_model::{Child, Content, StreamId};
 use tokio::io::AsyncWrite;
-use tokio::process::ChildStdout;
 use tokio_postgres::error::SqlState;
 
 use super::script::{
@@ -20,7 +19,7 @@ use super::script::{
 };
 use super::stream::{WatchedRead, WatchedWrite, Watcher};
 use super::there::There;
-use crate::common::process::{Running, Tool};
+use crate::common::process::{Running, Tool, ToolOutput};
 use crate::common::{EngineError, RestoreTarget, StreamOutcome, ToolFeed, ToolRun};
 use crate::pg::server::PgServer;
 use crate::pg::server::ServerError;
@@ -83,7 +82,7 @@ pub(crate) fn arguments(tool: Tool, server: &PgServer, role_passwords: bool) -> 
 }
 
 /// The stream of a `pg_dumpall` that was started.
-pub(crate) fn tool_run(output: ChildStdout, running: Running, silence: Duration) -> ToolRun {
+pub(crate) fn tool_run(output: ToolOutput, running: Running, silence: Duration) -> ToolRun {
     let watcher = Watcher::<Trailer>::new();
     let output = WatchedRead::new(Vec::new(), output, watcher.clone());
     let output = Box::pin(output.within("pg_dumpall", silence));

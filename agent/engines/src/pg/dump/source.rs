@@ -9,7 +9,6 @@ use drctl_model::{
     BackupKind, Child, Content, DatabaseFacts, Dumped, Engine, StreamFacts, StreamId,
 };
 use tokio::io::AsyncReadExt as _;
-use tokio::process::ChildStdout;
 use tokio::time::{sleep, timeout};
 
 use super::DumpWalker;
@@ -23,7 +22,7 @@ use super::stream::{WatchedRead, Watcher};
 use super::tables::{Table, forced};
 use super::waits::{LockedOut, unless_locked_out};
 use super::{empty, globals};
-use crate::common::process::{Ended, OwnedTask, Running, Stopper, Tool};
+use crate::common::process::{Ended, OwnedTask, Running, Stopper, Tool, ToolOutput};
 use crate::common::{BackupSource, EngineError, Finished, Outcome, StreamOutcome, ToolRun};
 use crate::pg::dump::Blocker;
 use crate::pg::dump::DumpError;
@@ -91,7 +90,7 @@ struct Current {
 
 /// A `pg_dump` that has its locks.
 struct Started {
-    output: ChildStdout,
+    output: ToolOutput,
     first: Vec<u8>,
     running: Running,
     tables: Vec<Table>,

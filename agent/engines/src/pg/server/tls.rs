@@ -1,10 +1,13 @@
 //! Encryption of connections, with the meaning that libpq gives to `sslmode`.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 
 use drctl_model::SslMode;
+use rustix::fs::{Mode, OFlags, open};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -17,6 +20,9 @@ use tokio_rustls::TlsConnector;
 
 use super::PgServer;
 use crate::common::{EngineError, believed};
+
+/// The most bytes of a file of certificates.
+const MAX_PEM_BYTES: u64 = 16 << 20;
 
 /// What is checked of the server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,16 +149,28 @@ impl ServerCertVerifier for Verifier {
 }
 
 fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, EngineError> {
-    let broken = |error| {
+    let broken = |error: String| {
         EngineError::Config(format!("cannot read ssl_root_cert {}: {error}", file.display()))
     };
     believed(file)?;
-    // A pipe would keep whoever opens it.
-    if std::fs::metadata(file).is_ok_and(|found| !found.is_file()) {
-        let text = format!("ssl_root_cert {} is no file", file.display());
-        return Err(EngineError::Config(text));
+    let text = read_file(file).map_err(|error| broken(error.to_string()))?;
+    let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>();
+    certificates.map_err(|error| broken(error.to_string()))
+}
+
+/// A file with bounds; a pipe would keep whoever reads it.
+fn read_file(file: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = File::from(open(file, flags, Mode::empty())?);
+    if !opened.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
     }
-    CertificateDer::pem_file_iter(file).map_err(broken)?.collect::<Result<_, _>>().map_err(broken)
+    let mut text = Vec::new();
+    let n = opened.take(MAX_PEM_BYTES + 1).read_to_end(&mut text)?;
+    match n as u64 > MAX_PEM_BYTES {
+        true => Err(io::Error::other(format!("it has more than {MAX_PEM_BYTES} bytes"))),
+        false => Ok(text),
+    }
 }
 
 fn tls_config(error: impl fmt::Display) -> EngineError {

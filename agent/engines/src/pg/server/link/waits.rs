@@ -17,6 +17,8 @@ const STOOD_STILL: Duration = Duration::from_secs(5);
 /// How many times the patience an answer may take that goes on and on, but for copied data.
 const ENDLESS: u32 = 2;
 
+const ENDLESSLY: &str = "answered without an end";
+
 /// How long an answer may take, for whoever asks to change; 0 is as long as it takes.
 #[derive(Debug, Clone)]
 pub(in crate::pg) struct Patience(Arc<AtomicU64>);
@@ -55,6 +57,23 @@ impl Wait {
         self.since = None;
     }
 
+    fn lasts(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// Whether it has lasted too long, now that something has come. Who stood still waits once more; while
+    /// nothing comes the alarm tells.
+    fn has_lasted(&mut self, patience: Duration) -> bool {
+        match self.begin().elapsed().checked_sub(patience) {
+            None => false,
+            Some(over) if over < STOOD_STILL => true,
+            Some(_) => {
+                self.over();
+                false
+            }
+        }
+    }
+
     /// Whether it has lasted too long. A process that stood still could not hear what came meanwhile, and
     /// waits once more.
     fn poll(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<()> {
@@ -81,22 +100,23 @@ pub(super) struct Waits {
     answer: Wait,
     /// Whether words came since then that answer nothing.
     chatter: bool,
-    /// Since when an answer comes that is no copied data.
-    answering: Option<Instant>,
+    /// The end of an answer that comes and is no copied data.
+    answering: Wait,
     /// That the server takes what is written.
     taking: Wait,
 }
 
 impl Waits {
     pub(super) fn new(patience: Patience) -> Self {
-        let (answer, taking) = (Wait::default(), Wait::default());
-        Waits { patience, answer, chatter: false, answering: None, taking }
+        let (answer, answering, taking) = (Wait::default(), Wait::default(), Wait::default());
+        Waits { patience, answer, chatter: false, answering, taking }
     }
 
     /// Nothing is missed up to now.
     pub(super) fn nothing_is_due(&mut self) {
         self.answer.over();
-        (self.chatter, self.answering) = (false, None);
+        self.answering.over();
+        self.chatter = false;
     }
 
     /// Whether too long nothing was heard of an answer that is due.
@@ -106,6 +126,10 @@ impl Waits {
             return Poll::Pending;
         }
         let Some(patience) = self.patience.get() else { return Poll::Pending };
+        let most = patience.saturating_mul(ENDLESS);
+        if self.answering.lasts() && self.answering.poll(cx, most).is_ready() {
+            return Poll::Ready(late(ENDLESSLY, most));
+        }
         ready!(self.answer.poll(cx, patience));
         let what = if self.chatter { "not answered" } else { "said nothing" };
         Poll::Ready(late(what, patience))
@@ -120,22 +144,16 @@ impl Waits {
         match seen {
             Seen::Beside => {
                 self.chatter = true;
-                let over = self.answer.begin().elapsed().checked_sub(patience);
-                // Who stood still for longer waits once more.
-                if over.is_some_and(|over| over >= STOOD_STILL) {
-                    self.answer.over();
-                }
-                let is_late = over.is_some_and(|over| over < STOOD_STILL);
+                let is_late = self.answer.has_lasted(patience);
                 return if is_late { Err(late("not answered", patience)) } else { Ok(()) };
             }
             Seen::Answer => {
-                let began = *self.answering.get_or_insert_with(Instant::now);
                 let most = patience.saturating_mul(ENDLESS);
-                if began.elapsed() > most {
-                    return Err(late("answered without an end", most));
+                if self.answering.has_lasted(most) {
+                    return Err(late(ENDLESSLY, most));
                 }
             }
-            Seen::EndOrCopy => self.answering = None,
+            Seen::EndOrCopy => self.answering.over(),
         }
         self.answer.over();
         self.chatter = false;
@@ -169,4 +187,62 @@ impl Waits {
 fn late(what: &str, patience: Duration) -> io::Error {
     let text = format!("the server has {what} for {} s", patience.as_secs_f32());
     io::Error::new(io::ErrorKind::TimedOut, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+    const MOST: Duration = Duration::from_secs(120);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn waits() -> Waits {
+        Waits::new(Patience::new(PATIENCE))
+    }
+
+    /// Whether a server that says nothing right now is given up.
+    async fn silent(waits: &mut Waits) -> bool {
+        poll_fn(|cx| Poll::Ready(waits.poll_silence(cx, false).is_ready())).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stood_still_waits_once_more_and_no_longer() {
+        let mut one = waits();
+        assert!(!silent(&mut one).await);
+        advance(PATIENCE + SECOND).await;
+        assert!(silent(&mut one).await);
+        let mut one = waits();
+        assert!(!silent(&mut one).await);
+        advance(PATIENCE + STOOD_STILL).await;
+        assert!(!silent(&mut one).await);
+        advance(PATIENCE + SECOND).await;
+        assert!(silent(&mut one).await);
+        // The same of words that answer nothing, and of an answer that goes on and on.
+        for (seen, most) in [(Seen::Beside, PATIENCE), (Seen::Answer, MOST)] {
+            let mut one = waits();
+            one.came(seen, false).unwrap();
+            advance(most + SECOND).await;
+            assert!(one.came(seen, false).is_err());
+            let mut one = waits();
+            one.came(seen, false).unwrap();
+            advance(most + STOOD_STILL).await;
+            one.came(seen, false).unwrap();
+            one.came(seen, false).unwrap();
+            advance(most + SECOND).await;
+            assert!(one.came(seen, false).is_err());
+        }
+        // Nobody who waits stands still: a pause at the end of the time is no excuse.
+        let mut one = waits();
+        one.came(Seen::Answer, false).unwrap();
+        advance(MOST - SECOND).await;
+        one.came(Seen::Answer, false).unwrap();
+        assert!(!silent(&mut one).await);
+        advance(SECOND * 2).await;
+        assert!(silent(&mut one).await);
+    }
 }
