@@ -50,7 +50,10 @@ pub struct Planned<'a> {
 /// other. Needs no key, and touches nothing.
 ///
 /// # Errors
-/// As [`plan_in`].
+/// [`AgentError::Target`](crate::host::AgentError::Target) for a directory where no restore may go;
+/// [`AgentError::UnknownSource`](crate::host::AgentError::UnknownSource); as [`Setup::repository`]
+/// and [`known`]; [`AgentError::NoBackup`](crate::host::AgentError::NoBackup) for one that is not
+/// there.
 pub async fn plan<'a>(
     setup: &'a Setup,
     request: RecoveryRequest,
@@ -78,10 +81,7 @@ pub async fn plan<'a>(
 /// the next older one that leads there is used. Needs no key, and touches nothing.
 ///
 /// # Errors
-/// [`AgentError::Target`](crate::host::AgentError::Target) for a directory where no restore may go;
-/// [`AgentError::UnknownSource`](crate::host::AgentError::UnknownSource); as [`Setup::repository`]
-/// and [`known`]; [`AgentError::NoBackup`](crate::host::AgentError::NoBackup) for one that is not
-/// there.
+/// As [`plan`].
 async fn plan_in<'a>(
     setup: &'a Setup,
     request: RecoveryRequest,
