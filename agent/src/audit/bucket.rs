@@ -110,15 +110,7 @@ impl Signed {
         let (mut signed, mut left, mut wrong) = (Signed::default(), Vec::new(), None);
         let mut before: Option<VerifyingKey> = None;
         loop {
-            let Some(mut here) = by_first.remove(&(signed.at().seq + 1)) else {
-                let all = by_first.values().flatten().chain(&left);
-                let ours = all.filter(|(_, part)| before.as_ref() == Some(&part.1));
-                match ours.filter_map(|(_, part)| signed.goes_on(&part.0)).next() {
-                    Some(links) => signed.links.extend(links),
-                    None => break,
-                }
-                continue;
-            };
+            let mut here = by_first.remove(&(signed.at().seq + 1)).unwrap_or_default();
             here.sort_by_key(|(number, part)| (before.as_ref() != Some(&part.1), *number));
             let at = signed.at();
             for (number, part) in here {
@@ -136,7 +128,12 @@ impl Signed {
             }
             signed.keys.extend(before.clone().filter(|key| !signed.keys.contains(key)));
             if signed.at() == at {
-                break;
+                let all = by_first.values().flatten().chain(&left);
+                let mut ours = all.filter(|(_, part)| before.as_ref() == Some(&part.1));
+                match ours.find_map(|(_, part)| signed.goes_on(&part.0)) {
+                    Some(links) => signed.links.extend(links),
+                    None => break,
+                }
             }
         }
         left.extend(by_first.into_values().flatten());

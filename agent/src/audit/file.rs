@@ -31,6 +31,9 @@ const SHIPPING: &str = "audit.shipping";
 /// For how long others may have the log, each of whom writes an entry.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How often in a row somebody may move the log away while its lock is waited for.
+const MOVED: usize = 100;
+
 /// How much of the log's end is read at first: more than the longest line.
 const WINDOW: u64 = 4 * MAX_AUDIT_LINE as u64;
 
@@ -114,15 +117,30 @@ impl Log {
 
     /// The log with its lock. It may have been moved away while others had that.
     fn locked(&self, folder: &Below) -> Result<File> {
-        loop {
+        for _ in 0..MOVED {
             let file = folder.extend(Path::new(NAME)).context("open the audit log")?;
             self.is_private(&file)?;
             wait_for(&file, PATIENCE).context("take the lock of the audit log")?;
-            let (ours, there) = (file.metadata()?, self.path().symlink_metadata());
+            let there = folder.read(Path::new(NAME)).and_then(|there| there.metadata());
+            let ours = file.metadata()?;
             if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
                 return Ok(file);
             }
         }
+        bail!("{} is moved away again and again", self.path().display())
+    }
+
+    /// Ends a last line that somebody began and did not end, so that it can be shipped.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(super) fn close(&self) -> Result<()> {
+        let Some(mut file) = self.open()? else { return Ok(()) };
+        let length = file.metadata()?.len();
+        if tail(&mut file, length)?.is_open {
+            self.append(None)?;
+        }
+        Ok(())
     }
 
     /// The lock of whoever ships, to be taken; nothing where this account keeps no log here.
@@ -130,10 +148,10 @@ impl Log {
     /// # Errors
     /// The file system's.
     pub(super) fn shipping(&self) -> Result<Option<File>> {
-        let Ok(found) = self.state.metadata() else { return Ok(None) };
-        if geteuid().as_raw() != found.uid() {
+        if !self.path().exists() {
             return Ok(None);
         }
+        private::directory(&self.state)?;
         let folder = Below::open(&self.state).context("open the state directory")?;
         Ok(Some(folder.extend(Path::new(SHIPPING)).context("open the lock of who ships")?))
     }

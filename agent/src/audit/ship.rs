@@ -59,14 +59,18 @@ pub(crate) fn standing(setup: &Setup) -> Standing {
 }
 
 fn looked(setup: &Setup) -> Result<Standing> {
-    let (log, mark) = (Log::of(setup), read_mark(setup)?);
+    let log = Log::of(setup);
+    let (mark, unread) = match read_mark(setup) {
+        Ok(mark) => (mark, None),
+        Err(error) => (None, Some(format!("{error:#}"))),
+    };
     let Some(last) = log.tail()?.and_then(|tail| tail.last) else {
-        let problem = lost(mark.as_ref(), None);
+        let problem = unread.or_else(|| lost(mark.as_ref(), None));
         return Ok(Standing { problem, ..Standing::default() });
     };
     let id = last.entry.log.clone();
     let back = is_short(&last, mark.as_ref()).map(|found| told(&found));
-    let gone = back.or_else(|| lost(mark.as_ref(), Some(&id)));
+    let gone = unread.or(back).or_else(|| lost(mark.as_ref(), Some(&id)));
     let mark = mark.filter(|mark| mark.log == id);
     let mark = mark.unwrap_or_else(|| Mark::begin(id.clone()));
     let mut standing = Standing {
@@ -77,7 +81,11 @@ fn looked(setup: &Setup) -> Result<Standing> {
         problem: mark.problem.clone().or(gone),
     };
     match rest(&log, &mark, &last)? {
-        Ok(links) => standing.since = links.first().map(|link| link.entry.at),
+        Ok(links) => {
+            // One whose line has no end yet is not there either.
+            let open = || (last.entry.seq > mark.seq).then_some(last.entry.at);
+            standing.since = links.first().map(|link| link.entry.at).or_else(open);
+        }
         Err(found) => standing.problem = Some(told(&found)),
     }
     Ok(standing)
@@ -140,6 +148,7 @@ pub(crate) async fn ship(setup: &Setup, repository: &Repository) -> Result<u64> 
     let log = Log::of(setup);
     // Two at once would write parts that overlap.
     let _shipping = alone(&log).await?;
+    log.close()?;
     // First: whoever writes meanwhile may be ahead of what the end of the log was.
     let mark = read_mark(setup)?;
     let Some(mut newest) = log.tail()?.and_then(|tail| tail.last) else {
@@ -348,10 +357,16 @@ pub(crate) async fn ship_soon(setup: &Setup) {
     match timeout(SOON, shipping).await {
         Ok(Ok(_)) => {}
         // Of a bucket that cannot be written into status tells what it lacks.
-        Ok(Err(error)) => match read_mark(setup).ok().flatten().and_then(|mark| mark.problem) {
-            Some(why) => tracing::warn!("{why}"),
-            None => tracing::debug!("the audit log is not shipped into the bucket: {error:#}"),
-        },
+        Ok(Err(error)) => {
+            let noted = || read_mark(setup).ok().flatten().and_then(|mark| mark.problem);
+            match error.downcast_ref() {
+                Some(AgentError::AuditBroken(why)) => tracing::warn!("{why}"),
+                _ => match noted() {
+                    Some(why) => tracing::warn!("{why}"),
+                    None => tracing::debug!("the audit log is not shipped: {error:#}"),
+                },
+            }
+        }
         Err(_) => tracing::debug!("the audit log is not shipped: the bucket is slow"),
     }
 }

@@ -96,6 +96,7 @@ pub(crate) fn verify_local(setup: &Setup) -> Result<Verified> {
     found.breaks.extend(before_mark(&walked, mark.as_ref()));
     let ours = ours(setup)?;
     found.breaks.extend(unread.or_else(|| gone(mark.as_ref(), ours.as_ref())));
+    found.breaks.sort_by_key(|at| at.seq);
     if text.is_none() && found.breaks.is_empty() {
         let text = "this host has no audit log, and no note that it shipped one: whether there was one, \
                     `drctl audit verify --bucket` tells";
@@ -168,6 +169,7 @@ pub(crate) async fn verify_bucket(setup: &Setup, repository: &Repository) -> Res
         let text = format!("{text}, and there is none here");
         found.breaks.push(Break::new(1, BreakKind::Cut, text));
     }
+    found.breaks.sort_by_key(|at| at.seq);
     if let more @ 1.. = all.len().saturating_sub(OTHERS) {
         found.notes.push(format!("the bucket has {more} more logs, which were not looked at"));
     }

@@ -11,7 +11,7 @@ use super::recovery_failed::failed;
 use super::recovery_refused::refused;
 use super::recovery_request::request;
 use super::recovery_words::{
-    NO_SANDBOX, checks, done_object, done_text, noted, plan_text, signed_text,
+    NO_SANDBOX, checks, done_object, done_text, earlier, noted, plan_text, signed_text,
 };
 use super::restore::as_job;
 use super::screen::Screen;
@@ -50,6 +50,9 @@ async fn planned_and_run(
     let mut tell = |note: PlanNote| screen.say(noted(&note));
     let planned =
         unless(stop, Box::pin(plan(setup, request, &mut tell))).await?.map_err(refused)?;
+    if let Some(earlier) = earlier(&planned) {
+        screen.warn(format!("this recovers the {earlier}"));
+    }
     if args.without_sandbox {
         tracing::warn!("{NO_SANDBOX}");
     }
@@ -119,7 +122,7 @@ async fn run(
         Err(error) => {
             let way = way_on(planned, &error, state.step()).await;
             // The command that leads on means the same cluster, also when there is a newer one.
-            let named = RestoreArgs { system_id: planned.request.system_id, ..args.clone() };
+            let named = RestoreArgs { system_id: planned.cluster(), ..args.clone() };
             Err(failed(error, &named, &planned.plan, (&directory, &way), anew))
         }
     };
@@ -140,6 +143,9 @@ async fn run(
     })?;
     if let Some(id) = &drill {
         text = format!("{text}\n  kept as evidence: the drill {id}");
+    }
+    if let Some(earlier) = earlier(planned) {
+        text = format!("{text}\n  it is the {earlier}");
     }
     let mut object = done_object(&planned.plan, &done, &directory);
     object["seconds"] = json!(seconds);

@@ -157,6 +157,7 @@ fn alternative(
     (chain, newer): (bool, bool),
 ) -> (String, String) {
     let restore = || format!("drctl restore {}", word(&args.source));
+    let cluster = args.system_id.map(|id| format!(" --system-id {id}")).unwrap_or_default();
     let said = |best: &str, command: String| (best.to_owned(), command);
     match way {
         WayOn::Look => {
@@ -188,7 +189,7 @@ fn alternative(
         ),
         WayOn::Earlier(at) => said(
             "an earlier time, in a new directory; do not use what is in this one",
-            format!("{} --to-time {at} --to-directory NEW", restore()),
+            format!("{}{cluster} --to-time {at} --to-directory NEW", restore()),
         ),
         WayOn::BaseAlone => said(
             "only the base backup, without later WAL, in a new directory; do not use what is in \

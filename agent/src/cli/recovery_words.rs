@@ -109,6 +109,15 @@ pub(super) fn both(at: Timestamp) -> String {
     format!("{at} ({})", here.strftime("%Y-%m-%d %H:%M:%S %Z"))
 }
 
+/// That a plan chose an earlier cluster by itself.
+pub(super) fn earlier(planned: &Planned<'_>) -> Option<String> {
+    let (system_id, current) = (planned.system_id(), planned.current?);
+    Some(format!(
+        "EARLIER cluster {system_id} (system identifier): no other cluster of this source is known from that \
+         time; the current one is {current}"
+    ))
+}
+
 pub(super) fn plan_text(planned: &Planned<'_>, outlook: &Outlook, why: Option<&str>) -> String {
     let (plan, digest) = (&planned.plan, &planned.digest);
     let mut text = format!("recover to {}", plan.target);
@@ -123,13 +132,8 @@ pub(super) fn plan_text(planned: &Planned<'_>, outlook: &Outlook, why: Option<&s
         Target::Lsn { inclusive: false, .. } => "; the record that begins there is not in it",
         Target::Lsn { .. } | Target::Xid { .. } | Target::Name(_) | Target::Latest => "",
     });
-    if let Some(current) = planned.current {
-        let _ = write!(
-            text,
-            "\n  of the EARLIER cluster {} (system identifier): from that time nothing else is known; \
-             the current cluster of this source is {current}",
-            planned.system_id()
-        );
+    if let Some(earlier) = earlier(planned) {
+        let _ = write!(text, "\n  of the {earlier}");
     }
     let _ =
         write!(text, "\n  from the base backup {}, consistent at {}", plan.base, plan.consistent);

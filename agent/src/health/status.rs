@@ -326,7 +326,8 @@ async fn one(
         newer_backups: Vec::new(),
         newer: Vec::new(),
         broken,
-        changed: another_cluster::change(id, &dated(&all, now, another_cluster::has_cluster)),
+        changed: another_cluster::change(id, &dated(&all, now, another_cluster::has_cluster))
+            .or_else(|| another_cluster::change(id, &all)),
         age,
         future,
         rpo,

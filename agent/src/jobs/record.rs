@@ -104,9 +104,10 @@ impl<'a> Record<'a> {
         usable(self.setup, first.kind).context("the state directory is not for this account")?;
         let catalog = Catalog::open_within(&self.setup.catalog_path(), PATIENCE).await;
         let catalog = catalog.context("open the catalog")?.with_hook(crash_point);
-        self.recorded(&catalog).await?;
+        // First what was left: the record's numbers are in the order in which jobs began.
         let state = &self.setup.config.paths.state_dir;
         let taken_in = take_in(state, &catalog, self.setup.clock.now(), first).await;
+        self.recorded(&catalog).await?;
         taken_in.context("take in what earlier jobs have left")
     }
 }

@@ -152,9 +152,13 @@ fn in_doubt(
             some(&doubts.lost)
         ));
     }
-    for newest in newest.iter().filter(|newest| !newest.is_good()) {
+    for (n, newest) in newest.iter().enumerate().filter(|(_, newest)| !newest.is_good()) {
         let why = shown(&newest.suspect.join("; "), 300);
-        found.push(format!("the newest backup, {}, does not count: {why}", newest.backup));
+        let what = match n {
+            0 => "the newest backup",
+            _ => "the newest backup, which a wrong clock may have dated",
+        };
+        found.push(format!("{what}, {}, does not count: {why}", newest.backup));
     }
     let bases = || backups.iter().filter(|one| one.kind.coordinates().is_some());
     let newest = bases().max_by(|one, other| one.newer(other));

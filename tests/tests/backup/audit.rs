@@ -379,7 +379,12 @@ fn a_line_whose_end_is_cut_is_no_break() {
     let id = site.backup();
     let well = || {
         let _ = site.json(0, &["audit", "ship"]);
-        assert_eq!(site.json(0, &["status"])["audit"]["problem"], Value::Null);
+        let audit = site.json(0, &["status"])["audit"].clone();
+        assert_eq!(
+            (&audit["problem"], &audit["shipped"]),
+            (&Value::Null, &audit["last"]),
+            "{audit}"
+        );
         let _ = site.json(0, &["audit", "verify", "--bucket"]);
     };
     // Before it is shipped, and afterwards; then somebody writes behind it.
@@ -394,6 +399,15 @@ fn a_line_whose_end_is_cut_is_no_break() {
     well();
 }
 
+/// Says that something is over, however it ended.
+struct Over<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn who_ships_or_looks_while_others_write_finds_nothing_amiss() {
     let shop = Shop::open();
@@ -402,11 +416,12 @@ fn who_ships_or_looks_while_others_write_finds_nothing_amiss() {
     let over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writes = scope.spawn(|| {
+            // Also when a write fails.
+            let _over = Over(&over);
             for _ in 0..15 {
                 let _ = site.json(0, &["pin", &id, "--reason", "audit"]);
                 let _ = site.json(0, &["unpin", &id, "--reason", "audit"]);
             }
-            over.store(true, std::sync::atomic::Ordering::SeqCst);
         });
         // Another one ships too, so that the mark is ahead of what was read of the log.
         let others = scope.spawn(|| {

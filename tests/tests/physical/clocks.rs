@@ -201,6 +201,9 @@ fn a_cluster_that_took_anothers_place_hides_none_of_the_old_ones_moments() {
     let (ran, _folder, path) = shop.recover(&["--to-time", &moment, "--promote"]);
     let told = fs::read_to_string(path.join("drctl.log")).unwrap();
     assert!(told.contains(&format!("of the EARLIER cluster {old} ")), "{told}");
+    // Also to whoever is quiet.
+    let warned = format!("warning: this recovers the EARLIER cluster {old} ");
+    assert!(ran.err.contains(&warned), "{}", ran.err);
     let done = ran.ended(0).json();
     let clusters = (&done["system_id"], &done["current_system_id"]);
     assert_eq!(clusters, (&old.as_str().into(), &new.as_str().into()));

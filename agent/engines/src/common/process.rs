@@ -301,7 +301,7 @@ mod tests {
         let (mut output, running) = sh("echo x").start_writer().unwrap();
         let working = async {
             let read = output.read_to_end(&mut Vec::new()).await;
-            sh("sleep 6").start_alone().unwrap().wait().await.unwrap();
+            sh("sleep 9").start_alone().unwrap().wait().await.unwrap();
             read.map_err(EngineError::io("read it"))
         };
         assert_eq!(running.watch().over(silence, working).await.unwrap(), 2);

@@ -115,8 +115,8 @@ impl AgentError {
                  shows whether the log is whole"
             }
             Self::AuditBroken(_) => {
-                "backups go on, and the log in the bucket stays as it is: find out who changed the log on this \
-                 host, or removed it. `drctl audit verify --bucket` compares it with the bucket; when that is \
+                "backups go on, and the log in the bucket stays as it is: find out who changed or removed \
+                 audit.log or audit.shipped on this host. `drctl audit verify --bucket` compares it with the bucket; when that is \
                  explained, move audit.shipped out of the state directory, and audit.log too if it is the one \
                  that was changed: a new log begins"
             }

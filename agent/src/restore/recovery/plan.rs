@@ -59,20 +59,16 @@ pub async fn plan<'a>(
     request: RecoveryRequest,
     tell: &mut (dyn FnMut(PlanNote) + Send),
 ) -> Result<Result<Planned<'a>, Refusal>> {
-    let mut notes = Vec::new();
-    let (mut planned, current) =
-        plan_in(setup, request.clone(), &mut |note| notes.push(note)).await?;
+    let (mut planned, current) = plan_in(setup, request.clone(), tell).await?;
     if let Err(Refusal::NoPlan { lived: Some(lived), .. }) = &planned {
         let request = RecoveryRequest { system_id: Some(*lived), ..request };
-        let mut of_earlier = Vec::new();
-        let (earlier, _) = plan_in(setup, request, &mut |note| of_earlier.push(note)).await?;
         // Where that leads nowhere either, the refusal of what was asked for names the cluster.
-        if let Ok(earlier) = earlier {
-            planned = Ok(Planned { current: Some(current), ..earlier });
-            notes = of_earlier;
+        match plan_in(setup, request, tell).await {
+            Ok((Ok(earlier), _)) => planned = Ok(Planned { current: Some(current), ..earlier }),
+            Ok((Err(_), _)) => {}
+            Err(error) => tell(PlanNote::OthersUnknown(error)),
         }
     }
-    notes.into_iter().for_each(tell);
     Ok(planned)
 }
 
@@ -96,9 +92,12 @@ async fn plan_in<'a>(
     let cache = setup.log_cache(&repository).await;
     let wanted = (Want::of(Some(&request.target)), request.system_id);
     let mut known = known(setup, &repository, &request.source, cache.as_ref(), wanted).await?;
+    // What is missing may have lived at any time.
+    let mut all_known = known.refused.is_empty() && known.newer.is_empty();
     if let Some(cache) = &cache {
         let lost = lost_log(cache, &request.source, known.system_id).await?;
         known.archive = known.archive.once_up_to(lost);
+        all_known &= cache.lost(Some(&request.source)).await?.is_empty();
     }
     if let Some(backup) = &request.backup {
         let chosen = losses::find(setup, &repository, Some(&request.source), backup).await?;
@@ -112,7 +111,8 @@ async fn plan_in<'a>(
             false => PlanNote::PassedOver(reason.clone()),
         });
     }
-    let planned = plan_on_whole(setup, &repository, &request, &mut known, tell).await?;
+    let with = (&repository, all_known);
+    let planned = plan_on_whole(setup, with, &request, &mut known, tell).await?;
     let system_id = known.system_id;
     let planned = planned.map(|mut plan| {
         plan.warnings.extend(known.uncopied.map(Warning::NoCopyOf));
@@ -124,12 +124,13 @@ async fn plan_in<'a>(
 
 async fn plan_on_whole(
     setup: &Setup,
-    repository: &Repository,
+    (repository, mut all_known): (&Repository, bool),
     request: &RecoveryRequest,
     known: &mut Known,
     tell: &mut (dyn FnMut(PlanNote) + Send),
 ) -> Result<Result<RecoveryPlan, Refusal>> {
     let RecoveryRequest { source, target, timeline, .. } = request;
+    let is_named = request.system_id.is_some() || timeline.is_some() || request.backup.is_some();
     loop {
         let planned = match plan_recovery(&known.archive, target, *timeline) {
             Ok(planned) => planned,
@@ -144,7 +145,7 @@ async fn plan_on_whole(
                 let despite = plan_recovery(&despite, target, *timeline).ok().map(|plan| plan.base);
                 let bad = despite.and_then(|base| known.told_of(&base));
                 let lived = match (&elsewhere[..], &bad) {
-                    ([only], None) if named_nothing(request) => known.lived_alone(*only, target),
+                    ([only], None) if all_known && !is_named => known.lived_alone(*only, target),
                     _ => None,
                 };
                 return Ok(Err(Refusal::NoPlan { no, elsewhere, lived, bad }));
@@ -156,6 +157,7 @@ async fn plan_on_whole(
             let backup = planned.base.clone();
             known.passed.extend(at.map(|at| (at, Passed { backup, why })));
             known.archive = known.archive.clone().without(&planned.base);
+            all_known = false;
             continue;
         }
         let Some(size) = known.base(&planned.base).map(|at| at.segment_size) else {
@@ -181,11 +183,6 @@ async fn plan_on_whole(
     }
 }
 
-/// Whether nothing says which cluster is meant but the target.
-fn named_nothing(request: &RecoveryRequest) -> bool {
-    request.system_id.is_none() && request.timeline.is_none() && request.backup.is_none()
-}
-
 /// What the base of a plan lacks, wherever its files are kept; nothing where it lacks nothing.
 async fn lacks(
     (repository, known): (&Repository, &Known),
@@ -208,6 +205,13 @@ impl Planned<'_> {
     #[must_use]
     pub fn system_id(&self) -> u64 {
         self.known.system_id
+    }
+
+    /// The same, where the source has had several, or it was named.
+    #[must_use]
+    pub fn cluster(&self) -> Option<u64> {
+        let is_one = self.known.others.is_empty() && self.request.system_id.is_none();
+        (!is_one).then_some(self.known.system_id)
     }
 
     /// What people call the key that signed the base.

@@ -60,6 +60,13 @@ fn a_cluster_lived_between_the_first_and_the_last_that_is_known_of_it() {
     assert_eq!([17, 18, 19].map(of_base), [false, true, false]);
     let of_both = |time| lived(vec![base(1, 1, 100..108, 5)], pieces.clone(), time);
     assert_eq!([4, 7, 39].map(of_both), [false, true, true]);
+    // What comes first and has no time may be of any; a base that begins in it tells.
+    let mut untimed = pieces.clone();
+    untimed[0] = piece(1, 100..110, None);
+    let begins = |time| lived(Vec::new(), untimed.clone(), time);
+    assert_eq!([3, 19, 39, 40].map(begins), [true, true, true, false]);
+    let known = |time| lived(bases.clone(), untimed.clone(), time);
+    assert_eq!([17, 18, 39].map(known), [false, true, true]);
     // Of what has no time nobody knows.
     let bare = vec![piece(1, 100..110, None)];
     assert!(lived(Vec::new(), bare.clone(), 7) && lived(Vec::new(), Vec::new(), 7));

@@ -173,12 +173,14 @@ impl Archive {
     }
 
     /// Whether the cluster may have lived at a time: it lies between the first and the last of a
-    /// commit or a base backup, by the clocks of those who wrote them. One of which no time is known
-    /// may always have.
+    /// commit or a base backup, by the clocks of those who wrote them. Where what comes first has no
+    /// time it may have begun whenever; one of which no time is known may always have lived.
     #[must_use]
     pub fn may_have_lived_at(&self, at: Timestamp) -> bool {
         match (self.log.first_seen(), self.log.last_seen()) {
-            (Some(first), Some(last)) => first <= at && at <= last,
+            (Some(first), Some(last)) => {
+                at <= last && (first <= at || self.log.begins_without_a_time())
+            }
             _ => true,
         }
     }

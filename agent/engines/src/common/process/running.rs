@@ -202,7 +202,7 @@ impl Watch {
     ) -> Result<T, EngineError> {
         let (mut work, mut ended) = (pin!(work), self.ended.clone());
         let (mut seen, mut waited, mut is_over) = (self.group.done(), silence, false);
-        let mut taken = self.taken.count();
+        let (mut taken, mut is_ours) = (self.taken.count(), false);
         loop {
             let done = tokio::select! {
                 biased;
@@ -220,7 +220,11 @@ impl Watch {
             if is_over {
                 // What was read to its end nothing holds; of what still comes there may be more.
                 let before = std::mem::replace(&mut taken, self.taken.count());
-                if self.taken.is_all() || taken != before {
+                if taken != before {
+                    continue;
+                }
+                if self.taken.is_all() && !is_ours {
+                    (waited, is_ours) = (silence.max(HELD), true);
                     continue;
                 }
                 return Err(EngineError::Held { tool: self.name, waited });
