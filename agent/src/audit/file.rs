@@ -153,7 +153,11 @@ impl Log {
         }
         private::directory(&self.state)?;
         let folder = Below::open(&self.state).context("open the state directory")?;
-        Ok(Some(folder.extend(Path::new(SHIPPING)).context("open the lock of who ships")?))
+        Ok(Some(
+            folder
+                .extend(Path::new(SHIPPING))
+                .with_context(|| format!("open {}", self.state.join(SHIPPING).display()))?,
+        ))
     }
 
     /// The lines that come next.

@@ -119,7 +119,18 @@ pub(super) fn before_mark(walked: &Walked, mark: Option<&Mark>) -> Option<Break>
     }
     let mark = mark.filter(|mark| mark.log == *log)?;
     let there = walked.links.iter().find(|link| link.entry.seq == mark.seq)?;
-    (there.sha256 != mark.head).then(|| forked(mark.seq))
+    if there.sha256 != mark.head {
+        return Some(forked(mark.seq));
+    }
+    let (end, noted) = (there.end as u64, mark.offset);
+    (end != noted).then(|| {
+        let text = format!(
+            "entry {} ends at byte {end}, and {MARK} says at byte {noted}: that note was changed, or an entry \
+             before it",
+            mark.seq
+        );
+        Break::new(mark.seq, BreakKind::Altered, text)
+    })
 }
 
 /// That a log ends with this entry, and more was shipped.

@@ -11,7 +11,7 @@ use super::recovery_failed::failed;
 use super::recovery_refused::refused;
 use super::recovery_request::request;
 use super::recovery_words::{
-    NO_SANDBOX, checks, done_object, done_text, earlier, noted, plan_text, signed_text,
+    NO_SANDBOX, also, checks, done_object, done_text, earlier, noted, plan_text, signed_text,
 };
 use super::restore::as_job;
 use super::screen::Screen;
@@ -53,6 +53,9 @@ async fn planned_and_run(
     if let Some(earlier) = earlier(&planned) {
         screen.warn(format!("this recovers the {earlier}"));
     }
+    if let Some(also) = also(&planned) {
+        screen.warn(also);
+    }
     if args.without_sandbox {
         tracing::warn!("{NO_SANDBOX}");
     }
@@ -92,6 +95,7 @@ async fn show(screen: Screen, planned: &Planned<'_>) {
         "signed_by": signer, "passed_over": planned.passed,
         "system_id": planned.system_id().to_string(),
         "current_system_id": planned.current.map(|id| id.to_string()),
+        "also_reached_by": planned.also.iter().map(u64::to_string).collect::<Vec<_>>(),
     });
     screen.answer("drctl.recovery-plan/1", object, || {
         plan_text(planned, &outlook, why.as_deref()) + &signed_text(signer)

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use drctl_policies::recovery::NoPlan;
+use jiff::Timestamp;
 
 use super::recovery_words::both;
 use crate::host::AgentError;
@@ -11,7 +12,9 @@ use crate::restore::recovery::Refusal;
 /// Why a recovery does not begin, as an error.
 pub(super) fn refused(refusal: Refusal) -> anyhow::Error {
     let (text, hint) = match refusal {
-        Refusal::NoPlan { no, elsewhere, bad, .. } => no_plan(&no, &elsewhere, bad.as_deref()),
+        Refusal::NoPlan { no, elsewhere, bad, ended, .. } => {
+            no_plan(&no, (&elsewhere, ended), bad.as_deref())
+        }
         Refusal::Forks(forks) => (
             format!(
                 "it is not clear which timeline is meant, and nothing was done: {}",
@@ -49,7 +52,11 @@ pub(super) fn refused(refusal: Refusal) -> anyhow::Error {
     AgentError::NoPlan(text, hint).into()
 }
 
-fn no_plan(no: &NoPlan, elsewhere: &[u64], bad: Option<&str>) -> (String, &'static str) {
+fn no_plan(
+    no: &NoPlan,
+    (elsewhere, ended): (&[u64], Option<(u64, Timestamp)>),
+    bad: Option<&str>,
+) -> (String, &'static str) {
     let mut text = no.to_string();
     let mut hint = no.hint();
     if let Some(why) = bad {
@@ -61,6 +68,13 @@ fn no_plan(no: &NoPlan, elsewhere: &[u64], bad: Option<&str>) -> (String, &'stat
     for id in elsewhere {
         let _ = write!(text, "; another cluster of this source reaches it: --system-id {id}");
         hint = "give --system-id with the cluster that you mean";
+    }
+    if let Some((id, at)) = ended {
+        let _ = write!(
+            text,
+            "; before that, up to {}, another cluster of this source is known: --system-id {id}",
+            both(at)
+        );
     }
     for (word, place) in [("before it", no.before), ("after it", no.after)] {
         if let Some(place) = place {

@@ -118,6 +118,19 @@ pub(super) fn earlier(planned: &Planned<'_>) -> Option<String> {
     ))
 }
 
+/// That other clusters lead to the same time.
+pub(super) fn also(planned: &Planned<'_>) -> Option<String> {
+    let ids: Vec<String> = planned.also.iter().map(u64::to_string).collect();
+    (!ids.is_empty()).then(|| {
+        format!(
+            "ANOTHER cluster of this source leads to that time too: this is {}; give --system-id with the one \
+             that was the server then ({})",
+            planned.system_id(),
+            ids.join(", ")
+        )
+    })
+}
+
 pub(super) fn plan_text(planned: &Planned<'_>, outlook: &Outlook, why: Option<&str>) -> String {
     let (plan, digest) = (&planned.plan, &planned.digest);
     let mut text = format!("recover to {}", plan.target);
@@ -134,6 +147,9 @@ pub(super) fn plan_text(planned: &Planned<'_>, outlook: &Outlook, why: Option<&s
     });
     if let Some(earlier) = earlier(planned) {
         let _ = write!(text, "\n  of the {earlier}");
+    }
+    if let Some(also) = also(planned) {
+        let _ = write!(text, "\n  {also}");
     }
     let _ =
         write!(text, "\n  from the base backup {}, consistent at {}", plan.base, plan.consistent);

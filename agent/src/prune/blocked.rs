@@ -55,6 +55,9 @@ pub(super) async fn blocked(
     let dated = dated(backups, now, has_cluster);
     let (last, others) = latest(setup, catalog, source).await?;
     let mut newest = newest(backups, horizon(now), &doubts.stored);
+    if is_passed(catalog, (&newest, horizon(now)), &doubts.stored).await? {
+        newest.remove(0);
+    }
     let before = set_back(catalog, backups, (last.as_ref(), newest.first().copied())).await?;
     let before = before.as_ref().filter(|one| newest.iter().all(|new| new.backup != one.backup));
     newest.extend(before);
@@ -120,6 +123,27 @@ fn newest<'a>(
         }
     }
     newest
+}
+
+/// Whether of the newest backups the first, which is dated in the future, was made before the next, which
+/// counts: as the store or this host's record tells.
+async fn is_passed(
+    catalog: &Catalog,
+    (newest, horizon): (&[&BackupSummary], Timestamp),
+    stored: &BTreeMap<BackupId, Timestamp>,
+) -> Result<bool> {
+    let [first, next, ..] = newest else { return Ok(false) };
+    if first.taken() <= horizon || !next.is_good() {
+        return Ok(false);
+    }
+    let at = |one: &BackupSummary| stored.get(&one.backup);
+    if at(first).zip(at(next)).is_some_and(|(first, next)| first < next) {
+        return Ok(true);
+    }
+    let jobs = [first, next].map(|one| catalog.job_of(&one.source, &one.backup));
+    let [first, next] = jobs;
+    let (first, next) = (first.await?, next.await?);
+    Ok(first.zip(next).is_some_and(|(first, next)| first.id < next.id))
 }
 
 /// What manifests, losses and drills speak of; none of the `newest` backups may be suspect.

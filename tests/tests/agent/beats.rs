@@ -317,7 +317,7 @@ fn no_beat_that_is_altered_copied_or_a_strangers_makes_a_host_look_alive() {
     site.replace("sources = [\"shop\"]", "sources = [\"shop\", \"blog\"]");
     put(site, &other, &key);
     let found = watched(site, 3);
-    assert_eq!(codes(&found), ["two_agents", "host_late"], "{found}");
+    assert_eq!(codes(&found), ["two_agents", "host_late", "not_looked"], "{found}");
     // A key of one source tells nothing of another one.
     fs::write(site.config(), config).expect("written");
     assert!(late(&["beat_refused"]).contains("blog"));

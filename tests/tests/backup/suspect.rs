@@ -220,6 +220,8 @@ fn a_suspect_backup_is_told_and_blocks_removal_whatever_its_date() {
         shop.sql("insert into orders select g, 'x' from generate_series(301, 20000) g");
         let _ = site.backup();
         assert_eq!(site.status()["suspect"], serde_json::Value::Null, "{by}");
+        let plan = site.json(0, &["prune", "shop"]);
+        assert_eq!(plan["sources"][0]["blocked"], serde_json::json!([]), "{by}: {plan}");
     }
 }
 

@@ -149,6 +149,7 @@ fn a_cluster_that_took_anothers_place_hides_none_of_the_old_ones_moments() {
     shop.archived();
     let (moment, old) =
         (shop.committed(15), shop.sql("select system_identifier from pg_control_system()"));
+    let between = jiff::Timestamp::now().to_string();
     replaced(&mut shop);
     shop.tick(101..111);
     shop.archived();
@@ -197,6 +198,10 @@ fn a_cluster_that_took_anothers_place_hides_none_of_the_old_ones_moments() {
         let said = ran.failed(5, "no_plan");
         assert!(said.contains(&format!("--system-id {old}")) && !path.exists(), "{said}");
     }
+    // Between the two only the one before is known.
+    let (ran, _folder, _) = shop.recover(&["--to-time", &between]);
+    let said = ran.failed(5, "no_plan");
+    assert!(said.contains("another cluster of this source is known: --system-id"), "{said}");
     // At that time no other cluster lived.
     let (ran, _folder, path) = shop.recover(&["--to-time", &moment, "--promote"]);
     let told = fs::read_to_string(path.join("drctl.log")).unwrap();

@@ -289,7 +289,9 @@ fn a_recovery_is_planned_by_verbs_that_need_no_command_line() {
         assert_eq!(planned.confirmed(), Err(Refusal::Changed { digest, confirmed, grows: false }));
         let nowhere = Target::Name("nowhere".to_owned());
         let refused = plan(&setup, request(nowhere.clone(), None), &mut tell).await.unwrap();
-        let Err(Refusal::NoPlan { no, elsewhere, lived, bad }) = refused else { panic!("a plan") };
+        let Err(Refusal::NoPlan { no, elsewhere, lived, bad, .. }) = refused else {
+            panic!("a plan")
+        };
         assert_eq!((no.target, elsewhere, lived, bad), (nowhere, Vec::new(), None, None));
         assert_eq!(notes, Vec::<String>::new());
     };

@@ -116,10 +116,24 @@ impl Known {
     /// can have lived. Of a stanza nobody knows: of its log no more is read than a target asks for.
     pub(crate) fn lived_alone(&self, other: u64, target: &Target) -> Option<u64> {
         let Target::Time(at) = target else { return None };
-        let rest = self.others.iter().filter(|one| one.system_id != other);
-        let mut all = rest.map(|one| &one.archive).chain([&self.archive]);
-        let alone = self.stanza.is_none() && !all.any(|archive| archive.may_have_lived_at(*at));
-        alone.then_some(other)
+        let lived = |one: &OtherCluster| one.archive.may_have_lived_at(one.system_id, *at, true);
+        let mut rest = self.others.iter().filter(|one| one.system_id != other);
+        let current = self.archive.may_have_lived_at(self.system_id, *at, false);
+        (self.stanza.is_none() && !current && !rest.any(lived)).then_some(other)
+    }
+
+    /// The other clusters that lead to a time as well, where nobody named one: of a stanza none is known.
+    pub(crate) fn also(&self, target: &Target) -> Vec<u64> {
+        let others = self.others.iter().filter(|_| matches!(target, Target::Time(_)));
+        others.filter(|other| other.reaches(target, None)).map(|other| other.system_id).collect()
+    }
+
+    /// Of a time that nothing leads to: the cluster that ended last before it, and when.
+    pub(crate) fn ended_before(&self, target: &Target) -> Option<(u64, Timestamp)> {
+        let Target::Time(at) = target else { return None };
+        let seen = self.others.iter().filter_map(|other| Some((other.seen?, other.system_id)));
+        let ended = seen.filter(|(seen, _)| seen < at).max();
+        ended.map(|(seen, system_id)| (system_id, seen))
     }
 
     /// Takes in what a stanza has of the log of the other clusters, as far as this target asks for. Only

@@ -41,6 +41,7 @@ use anyhow::{Context as _, Result};
 use drctl_model::{SourceId, Timeline};
 use drctl_policies::SecretRef;
 use drctl_policies::recovery::{NoPlan, Target};
+use jiff::Timestamp;
 
 use super::cluster::Choice;
 use crate::host::{AgentError, Setup};
@@ -126,6 +127,8 @@ pub enum Refusal {
         /// The one of them that is meant, where the target is a time at which no other cluster of the
         /// source can have lived.
         lived: Option<u64>,
+        /// Of a time to which none leads: the other cluster that ended last before it, and when.
+        ended: Option<(u64, Timestamp)>,
         /// What was found of a base backup that would lead there, and that is not used for it.
         bad: Option<String>,
     },

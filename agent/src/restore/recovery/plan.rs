@@ -40,6 +40,8 @@ pub struct Planned<'a> {
     /// The current cluster, where an earlier one is recovered that nobody named: it is the only one
     /// that can have lived at the target.
     pub current: Option<u64>,
+    /// The other clusters that lead to the same time, where nobody named one.
+    pub also: Vec<u64>,
     pub(super) setup: &'a Setup,
     pub(super) repository: Repository,
     pub(super) known: Known,
@@ -117,7 +119,8 @@ async fn plan_in<'a>(
     let planned = planned.map(|mut plan| {
         plan.warnings.extend(known.uncopied.map(Warning::NoCopyOf));
         let (digest, passed) = (plan_digest(&plan), known.passed_by(&plan));
-        Planned { request, plan, digest, passed, current: None, setup, repository, known }
+        let also = if is_named(&request) { Vec::new() } else { known.also(&request.target) };
+        Planned { request, plan, digest, passed, current: None, also, setup, repository, known }
     });
     Ok((planned, system_id))
 }
@@ -130,7 +133,6 @@ async fn plan_on_whole(
     tell: &mut (dyn FnMut(PlanNote) + Send),
 ) -> Result<Result<RecoveryPlan, Refusal>> {
     let RecoveryRequest { source, target, timeline, .. } = request;
-    let is_named = request.system_id.is_some() || timeline.is_some() || request.backup.is_some();
     loop {
         let planned = match plan_recovery(&known.archive, target, *timeline) {
             Ok(planned) => planned,
@@ -145,10 +147,14 @@ async fn plan_on_whole(
                 let despite = plan_recovery(&despite, target, *timeline).ok().map(|plan| plan.base);
                 let bad = despite.and_then(|base| known.told_of(&base));
                 let lived = match (&elsewhere[..], &bad) {
-                    ([only], None) if all_known && !is_named => known.lived_alone(*only, target),
+                    ([only], None) if all_known && !is_named(request) => {
+                        known.lived_alone(*only, target)
+                    }
                     _ => None,
                 };
-                return Ok(Err(Refusal::NoPlan { no, elsewhere, lived, bad }));
+                let before = elsewhere.is_empty() && request.system_id.is_none();
+                let ended = known.ended_before(target).filter(|_| before);
+                return Ok(Err(Refusal::NoPlan { no, elsewhere, lived, ended, bad }));
             }
         };
         if let Some(why) = lacks((repository, known), source, &planned.base).await? {
@@ -181,6 +187,11 @@ async fn plan_on_whole(
         }
         known.archive = known.archive.clone().broken_at(breaks);
     }
+}
+
+/// Whether something but the target says which cluster is meant.
+fn is_named(request: &RecoveryRequest) -> bool {
+    request.system_id.is_some() || request.timeline.is_some() || request.backup.is_some()
 }
 
 /// What the base of a plan lacks, wherever its files are kept; nothing where it lacks nothing.

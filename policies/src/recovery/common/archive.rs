@@ -172,15 +172,6 @@ impl<L: Lines> Archive<L> {
         commits.chain(self.all_bases().map(|base| base.stood.told())).min()
     }
 
-    /// Whether on a lineage log comes first of which no time is known, before any base of it.
-    pub(crate) fn begins_without_a_time(&self) -> bool {
-        self.logs.iter().any(|(lineage, log)| {
-            let Some(first) = log.entries.first() else { return false };
-            let mut bases = self.all_bases().filter(|base| base.lineage == *lineage);
-            commits(first).is_none() && !bases.any(|base| base.start < first.end)
-        })
-    }
-
     /// The pieces of a lineage, in order.
     pub(crate) fn entries(&self, lineage: L::Lineage) -> &[LogEntry<L::At>] {
         self.logs.get(&lineage).map_or(&[][..], |log| &log.entries)

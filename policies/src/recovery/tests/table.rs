@@ -50,26 +50,26 @@ fn a_time_between_commits() {
 }
 
 #[test]
-fn a_cluster_lived_between_the_first_and_the_last_that_is_known_of_it() {
+fn a_cluster_lived_from_initdb_to_the_last_that_is_known_of_it() {
     let (bases, pieces) = simple();
-    let lived = |bases, pieces, time| archive(bases, pieces).may_have_lived_at(at(time));
-    let of_log = |time| lived(Vec::new(), pieces.clone(), time);
-    assert_eq!([9, 10, 25, 39, 40].map(of_log), [false, true, true, true, false]);
-    // Also what is only a base backup, or what a base backup alone tells.
-    let of_base = |time| lived(bases.clone(), Vec::new(), time);
+    let made = |time| u64::try_from(at(time).as_second()).unwrap() << 32 | 0xfff_fff;
+    let lived = |(of, ended), time| {
+        archive(bases.clone(), pieces.clone()).may_have_lived_at(made(of), at(time), ended)
+    };
+    assert_eq!(
+        [4, 5, 9, 39, 40].map(|time| lived((5, true), time)),
+        [false, true, true, true, false]
+    );
+    // The current one lives.
+    assert_eq!([4, 5, 40].map(|time| lived((5, false), time)), [false, true, true]);
+    // A commit or a base from before that belies the clock of initdb.
+    assert_eq!([9, 10].map(|time| lived((15, true), time)), [false, true]);
+    let of_base =
+        |time| archive(bases.clone(), Vec::new()).may_have_lived_at(made(30), at(time), true);
     assert_eq!([17, 18, 19].map(of_base), [false, true, false]);
-    let of_both = |time| lived(vec![base(1, 1, 100..108, 5)], pieces.clone(), time);
-    assert_eq!([4, 7, 39].map(of_both), [false, true, true]);
-    // What comes first and has no time may be of any; a base that begins in it tells.
-    let mut untimed = pieces.clone();
-    untimed[0] = piece(1, 100..110, None);
-    let begins = |time| lived(Vec::new(), untimed.clone(), time);
-    assert_eq!([3, 19, 39, 40].map(begins), [true, true, true, false]);
-    let known = |time| lived(bases.clone(), untimed.clone(), time);
-    assert_eq!([17, 18, 39].map(known), [false, true, true]);
-    // Of what has no time nobody knows.
-    let bare = vec![piece(1, 100..110, None)];
-    assert!(lived(Vec::new(), bare.clone(), 7) && lived(Vec::new(), Vec::new(), 7));
+    // An identifier that no server made says nothing.
+    let bare = archive(Vec::new(), Vec::new());
+    assert!(bare.may_have_lived_at(7, at(1), true));
 }
 
 #[test]

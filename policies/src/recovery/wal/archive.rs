@@ -172,17 +172,17 @@ impl Archive {
         self.log.last_seen()
     }
 
-    /// Whether the cluster may have lived at a time: it lies between the first and the last of a
-    /// commit or a base backup, by the clocks of those who wrote them. Where what comes first has no
-    /// time it may have begun whenever; one of which no time is known may always have lived.
+    /// Whether the cluster with this system identifier may have lived at a time: behind `initdb`, whose
+    /// second is in the identifier's upper half (PostgreSQL's `BootStrapXLOG`), or the first commit or
+    /// base backup; and, of one that has `ended`, before the last of these. By the clocks of those who
+    /// wrote them.
     #[must_use]
-    pub fn may_have_lived_at(&self, at: Timestamp) -> bool {
-        match (self.log.first_seen(), self.log.last_seen()) {
-            (Some(first), Some(last)) => {
-                at <= last && (first <= at || self.log.begins_without_a_time())
-            }
-            _ => true,
-        }
+    pub fn may_have_lived_at(&self, system_id: u64, at: Timestamp, ended: bool) -> bool {
+        let second = i64::try_from(system_id >> 32).unwrap_or_default();
+        let made = Timestamp::from_second(second).unwrap_or(Timestamp::MIN);
+        let begun = self.log.first_seen().map_or(made, |first| first.min(made));
+        let last = self.log.last_seen().filter(|_| ended);
+        begun <= at && last.is_none_or(|last| at <= last)
     }
 
     /// The history of a timeline: without ancestors where it is missing and a base is on it.
