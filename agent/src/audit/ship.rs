@@ -148,7 +148,6 @@ pub(crate) async fn ship(setup: &Setup, repository: &Repository) -> Result<u64> 
     let log = Log::of(setup);
     // Two at once would write parts that overlap.
     let _shipping = alone(&log).await?;
-    log.close()?;
     // First: whoever writes meanwhile may be ahead of what the end of the log was.
     let mark = read_mark(setup)?;
     let Some(mut newest) = log.tail()?.and_then(|tail| tail.last) else {
@@ -160,6 +159,7 @@ pub(crate) async fn ship(setup: &Setup, repository: &Repository) -> Result<u64> 
         let mark = mark.unwrap_or_else(|| Mark::begin(id));
         return Err(refused(setup, mark, &found));
     }
+    log.close();
     let (known, other) = mark.map_or((None, None), |mark| mark.of(&id));
     let is_there = |mark: &Mark| mark.head == newest.sha256 && mark.problem.is_none();
     if let Some(mark) = known.as_ref().filter(|mark| is_there(mark)) {

@@ -69,18 +69,18 @@ fn no_plan(
         let _ = write!(text, "; another cluster of this source reaches it: --system-id {id}");
         hint = "give --system-id with the cluster that you mean";
     }
-    if let Some((id, at)) = ended {
-        let _ = write!(
-            text,
-            "; before that, up to {}, another cluster of this source is known: --system-id {id}",
-            both(at)
-        );
-    }
     for (word, place) in [("before it", no.before), ("after it", no.after)] {
         if let Some(place) = place {
             let at = place.at.map_or_else(|| place.lsn.to_string(), both);
             let _ = write!(text, "; the nearest {word} is {at}");
         }
+    }
+    if let Some((id, at)) = ended {
+        let _ = write!(
+            text,
+            "; the cluster of this source before that, {id}, ended at {}: --system-id {id} and a time before that",
+            both(at)
+        );
     }
     (text, hint)
 }

@@ -104,7 +104,8 @@ impl<'a> Record<'a> {
         usable(self.setup, first.kind).context("the state directory is not for this account")?;
         let catalog = Catalog::open_within(&self.setup.catalog_path(), PATIENCE).await;
         let catalog = catalog.context("open the catalog")?.with_hook(crash_point);
-        // First what was left: the record's numbers are in the order in which jobs began.
+        // First what was left: the record's numbers are in the order in which jobs began, and only of
+        // several that were left do their dates tell it.
         let state = &self.setup.config.paths.state_dir;
         let taken_in = take_in(state, &catalog, self.setup.clock.now(), first).await;
         self.recorded(&catalog).await?;
@@ -129,7 +130,9 @@ async fn take_in(state: &Path, catalog: &Catalog, now: Timestamp, ours: &JobNote
             tracing::warn!("an earlier {} of {source} died", kind.words());
         }
     };
-    for left in run_file::left(state) {
+    let mut all: Vec<_> = run_file::left(state).into_iter().collect();
+    all.sort_by_key(|left| left.note.as_ref().map(|note| note.started));
+    for left in all {
         if let Some(mut note) = left.note.clone() {
             if note.ended.is_none() && !note.kind.makes_a_backup() {
                 died(note.kind, &note.source);

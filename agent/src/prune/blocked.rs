@@ -20,6 +20,12 @@ use crate::repository::{CLOCKS_APART, Closed, Repository, dated, horizon};
 /// known before it is committed.
 const MAY_RUN: SignedDuration = SignedDuration::from_hours(48);
 
+/// What a backup is of which the others depend: the newest by its date; one that a wrong clock dated in the
+/// future; one that came last, and that a clock which was set back dated before others.
+const NEWEST: &str = "the newest backup";
+const FUTURE: &str = "the backup that is dated in the future";
+const LAST: &str = "the backup that was made last, and is dated before others";
+
 /// How many of what is in doubt are named.
 const NAMED: usize = 3;
 
@@ -58,8 +64,10 @@ pub(super) async fn blocked(
     if is_passed(catalog, (&newest, horizon(now)), &doubts.stored).await? {
         newest.remove(0);
     }
-    let before = set_back(catalog, backups, (last.as_ref(), newest.first().copied())).await?;
-    let before = before.as_ref().filter(|one| newest.iter().all(|new| new.backup != one.backup));
+    let first = newest.first().map(|(_, one)| *one);
+    let before = set_back(catalog, backups, (last.as_ref(), first)).await?;
+    let is_new = |one: &&BackupSummary| newest.iter().all(|(_, new)| new.backup != one.backup);
+    let before = before.as_ref().filter(is_new).map(|one| (LAST, one));
     newest.extend(before);
     let mut found = in_doubt(source, (backups, &newest), &doubts);
     if repository.lost_marker || repository.newer_marker.is_some() {
@@ -84,9 +92,8 @@ pub(super) async fn blocked(
         if let Some(change) = another_cluster::change(source, known)
             && !is_accepted(repository, source, &change.of_new).await?
         {
-            let text =
-                "its newest backups are of another cluster than those before: see `drctl status`";
-            found.push(text.to_owned());
+            let text = "its newest backups are of another cluster than those before";
+            found.push(format!("{text}: {}", change.finding.line()));
             break;
         }
     }
@@ -107,7 +114,7 @@ fn newest<'a>(
     backups: &'a [BackupSummary],
     horizon: Timestamp,
     stored: &BTreeMap<BackupId, Timestamp>,
-) -> Vec<&'a BackupSummary> {
+) -> Vec<(&'static str, &'a BackupSummary)> {
     let dated = backups.iter().find(|one| one.taken() <= horizon);
     let at = |one: &BackupSummary| stored.get(&one.backup).copied();
     let first = backups.first().and_then(|one| Some((one, at(one)?)));
@@ -116,40 +123,49 @@ fn newest<'a>(
         let later = backups.iter().filter(|one| at(one) > Some(since));
         later.max_by_key(|one| at(one))
     });
-    let mut newest: Vec<&BackupSummary> = backups.first().into_iter().collect();
-    for one in dated.into_iter().chain(last) {
-        if newest.iter().all(|other| other.backup != one.backup) {
-            newest.push(one);
+    let future = backups.first().filter(|one| one.taken() > horizon).map(|one| (FUTURE, one));
+    let mut newest: Vec<_> = future.into_iter().collect();
+    for (what, one) in dated.map(|one| (NEWEST, one)).into_iter().chain(last.map(|one| (LAST, one)))
+    {
+        if newest.iter().all(|(_, other)| other.backup != one.backup) {
+            newest.push((what, one));
         }
     }
     newest
 }
 
-/// Whether of the newest backups the first, which is dated in the future, was made before the next, which
-/// counts: as the store or this host's record tells.
+/// Whether of the newest backups the first, which is dated in the future, was made before another one that
+/// counts: as this host's record tells, or else the store, where the bucket is no copy.
 async fn is_passed(
     catalog: &Catalog,
-    (newest, horizon): (&[&BackupSummary], Timestamp),
+    (newest, horizon): (&[(&str, &BackupSummary)], Timestamp),
     stored: &BTreeMap<BackupId, Timestamp>,
 ) -> Result<bool> {
-    let [first, next, ..] = newest else { return Ok(false) };
-    if first.taken() <= horizon || !next.is_good() {
+    let [(_, first), others @ ..] = newest else { return Ok(false) };
+    if first.taken() <= horizon {
         return Ok(false);
     }
-    let at = |one: &BackupSummary| stored.get(&one.backup);
-    if at(first).zip(at(next)).is_some_and(|(first, next)| first < next) {
-        return Ok(true);
+    let at = |one: &BackupSummary| stored.get(&one.backup).copied();
+    let job = catalog.job_of(&first.source, &first.backup).await?;
+    for (_, next) in others.iter().filter(|(_, next)| next.is_good()) {
+        let later = catalog.job_of(&next.source, &next.backup).await?;
+        let is_later = match (&job, later) {
+            (Some(job), Some(later)) => job.id < later.id,
+            _ => at(first).zip(at(next)).is_some_and(|(first, stored)| {
+                first < stored && stored.duration_since(next.finished) <= CLOCKS_APART
+            }),
+        };
+        if is_later {
+            return Ok(true);
+        }
     }
-    let jobs = [first, next].map(|one| catalog.job_of(&one.source, &one.backup));
-    let [first, next] = jobs;
-    let (first, next) = (first.await?, next.await?);
-    Ok(first.zip(next).is_some_and(|(first, next)| first.id < next.id))
+    Ok(false)
 }
 
 /// What manifests, losses and drills speak of; none of the `newest` backups may be suspect.
 fn in_doubt(
     source: &SourceId,
-    (backups, newest): (&[BackupSummary], &[&BackupSummary]),
+    (backups, newest): (&[BackupSummary], &[(&str, &BackupSummary)]),
     doubts: &Doubts,
 ) -> Vec<String> {
     let mut found = Vec::new();
@@ -176,12 +192,8 @@ fn in_doubt(
             some(&doubts.lost)
         ));
     }
-    for (n, newest) in newest.iter().enumerate().filter(|(_, newest)| !newest.is_good()) {
+    for (what, newest) in newest.iter().filter(|(_, newest)| !newest.is_good()) {
         let why = shown(&newest.suspect.join("; "), 300);
-        let what = match n {
-            0 => "the newest backup",
-            _ => "the newest backup, which a wrong clock may have dated",
-        };
         found.push(format!("{what}, {}, does not count: {why}", newest.backup));
     }
     let bases = || backups.iter().filter(|one| one.kind.coordinates().is_some());

@@ -394,6 +394,7 @@ fn a_line_whose_end_is_cut_is_no_break() {
     let _ = site.json(0, &["unpin", &id, "--reason", "audit"]);
     well();
     cut_the_end(site);
+    let _ = site.json(0, &["audit", "verify"]);
     well();
     let _ = site.json(0, &["pin", &id, "--reason", "audit"]);
     well();

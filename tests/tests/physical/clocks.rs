@@ -201,7 +201,10 @@ fn a_cluster_that_took_anothers_place_hides_none_of_the_old_ones_moments() {
     // Between the two only the one before is known.
     let (ran, _folder, _) = shop.recover(&["--to-time", &between]);
     let said = ran.failed(5, "no_plan");
-    assert!(said.contains("another cluster of this source is known: --system-id"), "{said}");
+    assert!(
+        said.contains(&format!("the cluster of this source before that, {old}, ended at")),
+        "{said}"
+    );
     // At that time no other cluster lived.
     let (ran, _folder, path) = shop.recover(&["--to-time", &moment, "--promote"]);
     let told = fs::read_to_string(path.join("drctl.log")).unwrap();

@@ -116,10 +116,15 @@ impl Known {
     /// can have lived. Of a stanza nobody knows: of its log no more is read than a target asks for.
     pub(crate) fn lived_alone(&self, other: u64, target: &Target) -> Option<u64> {
         let Target::Time(at) = target else { return None };
-        let lived = |one: &OtherCluster| one.archive.may_have_lived_at(one.system_id, *at, true);
+        let lived = |one: &OtherCluster| one.archive.may_have_lived_at(one.system_id, *at);
         let mut rest = self.others.iter().filter(|one| one.system_id != other);
-        let current = self.archive.may_have_lived_at(self.system_id, *at, false);
+        let current = self.archive.may_have_lived_at(self.system_id, *at);
         (self.stanza.is_none() && !current && !rest.any(lived)).then_some(other)
+    }
+
+    /// Whether some cluster's log was there once and is not any more, as signed indexes tell.
+    pub(crate) fn had_more(&self) -> bool {
+        self.archive.had_more() || self.others.iter().any(|other| other.archive.had_more())
     }
 
     /// The other clusters that lead to a time as well, where nobody named one: of a stanza none is known.
@@ -128,9 +133,13 @@ impl Known {
         others.filter(|other| other.reaches(target, None)).map(|other| other.system_id).collect()
     }
 
-    /// Of a time that nothing leads to: the cluster that ended last before it, and when.
+    /// Of a time that nothing leads to, and before the current cluster was made: the cluster that ended
+    /// last before it, and when.
     pub(crate) fn ended_before(&self, target: &Target) -> Option<(u64, Timestamp)> {
         let Target::Time(at) = target else { return None };
+        if self.stanza.is_some() || self.archive.may_have_lived_at(self.system_id, *at) {
+            return None;
+        }
         let seen = self.others.iter().filter_map(|other| Some((other.seen?, other.system_id)));
         let ended = seen.filter(|(seen, _)| seen < at).max();
         ended.map(|(seen, system_id)| (system_id, seen))

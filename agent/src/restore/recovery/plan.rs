@@ -68,7 +68,7 @@ pub async fn plan<'a>(
         match plan_in(setup, request, tell).await {
             Ok((Ok(earlier), _)) => planned = Ok(Planned { current: Some(current), ..earlier }),
             Ok((Err(_), _)) => {}
-            Err(error) => tell(PlanNote::OthersUnknown(error)),
+            Err(error) => return Err(error),
         }
     }
     Ok(planned)
@@ -95,7 +95,8 @@ async fn plan_in<'a>(
     let wanted = (Want::of(Some(&request.target)), request.system_id);
     let mut known = known(setup, &repository, &request.source, cache.as_ref(), wanted).await?;
     // What is missing may have lived at any time.
-    let mut all_known = known.refused.is_empty() && known.newer.is_empty();
+    let mut all_known =
+        cache.is_some() && known.refused.is_empty() && known.newer.is_empty() && !known.had_more();
     if let Some(cache) = &cache {
         let lost = lost_log(cache, &request.source, known.system_id).await?;
         known.archive = known.archive.once_up_to(lost);
@@ -119,7 +120,9 @@ async fn plan_in<'a>(
     let planned = planned.map(|mut plan| {
         plan.warnings.extend(known.uncopied.map(Warning::NoCopyOf));
         let (digest, passed) = (plan_digest(&plan), known.passed_by(&plan));
-        let also = if is_named(&request) { Vec::new() } else { known.also(&request.target) };
+        // Each cluster has a timeline 1.
+        let is_named = request.system_id.is_some() || request.backup.is_some();
+        let also = if is_named { Vec::new() } else { known.also(&request.target) };
         Planned { request, plan, digest, passed, current: None, also, setup, repository, known }
     });
     Ok((planned, system_id))
@@ -152,7 +155,7 @@ async fn plan_on_whole(
                     }
                     _ => None,
                 };
-                let before = elsewhere.is_empty() && request.system_id.is_none();
+                let before = elsewhere.is_empty() && !is_named(request);
                 let ended = known.ended_before(target).filter(|_| before);
                 return Ok(Err(Refusal::NoPlan { no, elsewhere, lived, ended, bad }));
             }

@@ -174,15 +174,20 @@ impl Archive {
 
     /// Whether the cluster with this system identifier may have lived at a time: behind `initdb`, whose
     /// second is in the identifier's upper half (PostgreSQL's `BootStrapXLOG`), or the first commit or
-    /// base backup; and, of one that has `ended`, before the last of these. By the clocks of those who
-    /// wrote them.
+    /// base backup. By the clocks of those who wrote them. When it ended nobody knows: its log may have
+    /// stayed away before.
     #[must_use]
-    pub fn may_have_lived_at(&self, system_id: u64, at: Timestamp, ended: bool) -> bool {
+    pub fn may_have_lived_at(&self, system_id: u64, at: Timestamp) -> bool {
         let second = i64::try_from(system_id >> 32).unwrap_or_default();
         let made = Timestamp::from_second(second).unwrap_or(Timestamp::MIN);
-        let begun = self.log.first_seen().map_or(made, |first| first.min(made));
-        let last = self.log.last_seen().filter(|_| ended);
-        begun <= at && last.is_none_or(|last| at <= last)
+        self.log.first_seen().map_or(made, |first| first.min(made)) <= at
+    }
+
+    /// Whether log was there once that is not any more, or does not count.
+    #[must_use]
+    pub fn had_more(&self) -> bool {
+        let reach = |timeline| self.log.entries(timeline).iter().map(|entry| entry.end).max();
+        self.log.once().any(|(timeline, (until, _))| reach(timeline) < Some(until))
     }
 
     /// The history of a timeline: without ancestors where it is missing and a base is on it.

@@ -227,6 +227,10 @@ impl Watch {
                     (waited, is_ours) = (silence.max(HELD), true);
                     continue;
                 }
+                if is_ours {
+                    let late = io::Error::from(io::ErrorKind::TimedOut);
+                    return Err(EngineError::io(format!("work on what {} wrote", self.name))(late));
+                }
                 return Err(EngineError::Held { tool: self.name, waited });
             }
             let done = self.group.done();
