@@ -52,7 +52,7 @@ fn a_time_between_commits() {
 #[test]
 fn a_cluster_may_have_lived_from_initdb_on() {
     let (bases, pieces) = simple();
-    let made = |time| u64::try_from(at(time).as_second()).unwrap() << 32 | 0xfff_fff;
+    let made = |time| u64::try_from(at(time).as_second()).unwrap() << 32 | 0xfff;
     let both = archive(bases.clone(), pieces);
     let lived = |of, time| both.may_have_lived_at(made(of), at(time));
     assert_eq!([4, 5, 9, 40].map(|time| lived(5, time)), [false, true, true, true]);
@@ -60,6 +60,9 @@ fn a_cluster_may_have_lived_from_initdb_on() {
     assert_eq!([9, 10].map(|time| lived(15, time)), [false, true]);
     let of_base = |time| archive(bases.clone(), Vec::new()).may_have_lived_at(made(30), at(time));
     assert_eq!([17, 18].map(of_base), [false, true]);
+    // To the microsecond.
+    let lived = |micros: u64| both.may_have_lived_at(made(5) | micros << 12, at(5));
+    assert_eq!([0, 1, 999_999].map(lived), [true, false, false]);
     // An identifier that no server made says nothing.
     assert!(archive(Vec::new(), Vec::new()).may_have_lived_at(7, at(1)));
     // That log is gone is known.

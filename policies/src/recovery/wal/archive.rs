@@ -173,13 +173,14 @@ impl Archive {
     }
 
     /// Whether the cluster with this system identifier may have lived at a time: behind `initdb`, whose
-    /// second is in the identifier's upper half (PostgreSQL's `BootStrapXLOG`), or the first commit or
-    /// base backup. By the clocks of those who wrote them. When it ended nobody knows: its log may have
+    /// time is in the identifier (PostgreSQL's `BootStrapXLOG`: the second in the upper half, and the
+    /// microsecond in the next 20 bits), or the first commit or base backup. By the clocks of those who wrote them. When it ended nobody knows: its log may have
     /// stayed away before.
     #[must_use]
     pub fn may_have_lived_at(&self, system_id: u64, at: Timestamp) -> bool {
-        let second = i64::try_from(system_id >> 32).unwrap_or_default();
-        let made = Timestamp::from_second(second).unwrap_or(Timestamp::MIN);
+        let made = (system_id >> 32) * 1_000_000 + ((system_id >> 12) & 0xf_ffff);
+        let made = i64::try_from(made).ok().and_then(|made| Timestamp::from_microsecond(made).ok());
+        let made = made.unwrap_or(Timestamp::MIN);
         self.log.first_seen().map_or(made, |first| first.min(made)) <= at
     }
 
