@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use drctl_engines::Below;
+use drctl_engines::open_file;
 use drctl_model::SourceId;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::{AgentError, open_file};
+use super::AgentError;
 
 /// A file that is a lock.
 pub(crate) enum Taken {

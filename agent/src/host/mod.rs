@@ -36,7 +36,7 @@ pub use files::write_new;
 pub use limits::Limits;
 pub use locks::SourceLock;
 pub use meter::{Meter, Reading};
-pub(crate) use patient::{open_file, read_certificates, read_within};
+pub(crate) use patient::{read_certificates, read_within};
 pub(crate) use secrets::{identity_was_read, read_named};
 pub use secrets::{read_optional, read_secret};
 pub(crate) use setup::CATALOG;

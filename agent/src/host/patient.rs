@@ -6,8 +6,8 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use drctl_engines::open_at_once;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
 use super::waited;
@@ -15,24 +15,12 @@ use super::waited;
 /// The most bytes of a file of certificates.
 const MAX_PEM_BYTES: u64 = 16 << 20;
 
-/// Opens a file for reading; what is none is refused, and never waited for.
-///
-/// # Errors
-/// The file system's; `InvalidInput` for what is no file.
-pub(crate) fn open_file(path: &Path) -> io::Result<File> {
-    let file = opened(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::new(ErrorKind::InvalidInput, "it is no file")),
-    }
-}
-
 /// Reads a file to its end, or a pipe or a terminal within a time: at most so many bytes.
 ///
 /// # Errors
 /// The file system's; `InvalidData` for more bytes, `TimedOut` for what does not come to its end in time.
 pub(crate) fn read_within(path: &Path, most: u64, patience: Duration) -> io::Result<Vec<u8>> {
-    let (file, begun, mut bytes) = (opened(path)?, Instant::now(), Vec::new());
+    let (file, begun, mut bytes) = (open_at_once(path)?, Instant::now(), Vec::new());
     let left = || patience.saturating_sub(begun.elapsed());
     // One that nobody has opened for writing yet looks as if it were at its end.
     if file.metadata()?.file_type().is_fifo() && !comes(&file, left())? {
@@ -82,15 +70,13 @@ fn comes(file: &File, within: Duration) -> io::Result<bool> {
     }
 }
 
-fn opened(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    Ok(File::from(open(path, flags, Mode::empty())?))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, OpenOptions};
     use std::io::Write as _;
+
+    use drctl_engines::open_file;
+    use rustix::fs::Mode;
 
     use super::*;
 

@@ -130,7 +130,7 @@ async fn take_in(state: &Path, catalog: &Catalog, now: Timestamp, ours: &JobNote
             tracing::warn!("an earlier {} of {source} died", kind.words());
         }
     };
-    let mut all: Vec<_> = run_file::left(state).into_iter().collect();
+    let mut all = run_file::left(state);
     all.sort_by_key(|left| left.note.as_ref().map(|note| note.started));
     for left in all {
         if let Some(mut note) = left.note.clone() {

@@ -6,10 +6,11 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use drctl_engines::open_file;
 use drctl_model::{JobNote, RunId};
 
 use crate::host::locks::{Taken, is_locked, share_file, take_file};
-use crate::host::{open_file, private};
+use crate::host::private;
 
 /// Where the files lie, below the state directory.
 const FOLDER: &str = "jobs";

@@ -193,7 +193,7 @@ pub(super) async fn still_lost(
 }
 
 /// When the store first got each manifest, where it tells.
-pub(super) fn stored(weights: &BTreeMap<BackupId, Weight>) -> BTreeMap<BackupId, Timestamp> {
+fn stored(weights: &BTreeMap<BackupId, Weight>) -> BTreeMap<BackupId, Timestamp> {
     weights.iter().filter_map(|(id, weight)| Some((id.clone(), weight.stored?))).collect()
 }
 

@@ -3,18 +3,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{Uid, User};
-use rustix::fs::{Mode, OFlags, open};
 use rustix::process::geteuid;
 
-use super::EngineError;
 use super::process::search_path;
+use super::{EngineError, open_at_once};
 
 /// Whoever may write into a directory can put something else in the place of what lies there.
 const OTHERS_MAY_WRITE: u32 = 0o022;
@@ -157,10 +156,8 @@ pub(super) fn interpreters(script: &Path) -> Vec<PathBuf> {
 
 /// The program that the first line of a script names (`#!`), as the kernel reads it.
 fn interpreter(script: &Path) -> Option<PathBuf> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut begin = [0; FIRST_LINE];
-    let mut file = File::from(open(script, flags, Mode::empty()).ok()?);
-    let n = file.read(&mut begin).ok()?;
+    let n = open_at_once(script).ok()?.read(&mut begin).ok()?;
     let line = begin[..n].strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let mut words = line.split(|byte| matches!(byte, b' ' | b'\t' | 0)).filter(|w| !w.is_empty());
     words.next().map(|word| PathBuf::from(OsStr::from_bytes(word)))

@@ -65,10 +65,8 @@ pub async fn plan<'a>(
     if let Err(Refusal::NoPlan { lived: Some(lived), .. }) = &planned {
         let request = RecoveryRequest { system_id: Some(*lived), ..request };
         // Where that leads nowhere either, the refusal of what was asked for names the cluster.
-        match plan_in(setup, request, tell).await {
-            Ok((Ok(earlier), _)) => planned = Ok(Planned { current: Some(current), ..earlier }),
-            Ok((Err(_), _)) => {}
-            Err(error) => return Err(error),
+        if let (Ok(earlier), _) = plan_in(setup, request, tell).await? {
+            planned = Ok(Planned { current: Some(current), ..earlier });
         }
     }
     Ok(planned)

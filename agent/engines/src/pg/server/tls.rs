@@ -1,13 +1,11 @@
 //! Encryption of connections, with the meaning that libpq gives to `sslmode`.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 
 use drctl_model::SslMode;
-use rustix::fs::{Mode, OFlags, open};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -19,7 +17,7 @@ use rustls::{OtherError, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
 use super::PgServer;
-use crate::common::{EngineError, believed};
+use crate::common::{EngineError, believed, open_file};
 
 /// The most bytes of a file of certificates.
 const MAX_PEM_BYTES: u64 = 16 << 20;
@@ -160,13 +158,8 @@ fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Engine
 
 /// A file with bounds; a pipe would keep whoever reads it.
 fn read_file(file: &Path) -> io::Result<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let opened = File::from(open(file, flags, Mode::empty())?);
-    if !opened.metadata()?.is_file() {
-        return Err(io::Error::other("it is no file"));
-    }
     let mut text = Vec::new();
-    let n = opened.take(MAX_PEM_BYTES + 1).read_to_end(&mut text)?;
+    let n = open_file(file)?.take(MAX_PEM_BYTES + 1).read_to_end(&mut text)?;
     match n as u64 > MAX_PEM_BYTES {
         true => Err(io::Error::other(format!("it has more than {MAX_PEM_BYTES} bytes"))),
         false => Ok(text),
