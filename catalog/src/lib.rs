@@ -33,6 +33,7 @@ mod removed;
 mod rows;
 mod schema;
 mod statements;
+mod table_marks;
 mod thread;
 mod verified;
 mod waits;

@@ -186,7 +186,7 @@ struct Log {
 
 /// Tables whose rows are carried over as they are, and whether those of a damaged catalog are too: what
 /// was met, told and removed is better believed once too often, but what is missed for its rows is not.
-const CARRIED: [(&str, &str, bool); 6] = [
+const CARRIED: [(&str, &str, bool); 7] = [
     ("expired", "source, backup, at", true),
     ("findings", "source, code, subject, text, hint, first, last, settled", true),
     (
@@ -198,6 +198,7 @@ const CARRIED: [(&str, &str, bool); 6] = [
     ("alert_tests", "channel, code, sent, acked", true),
     ("statements", "source, n, sha256", false),
     ("documents", "source, key", false),
+    ("table_marks", "id, source, backup, marks", false),
 ];
 
 /// Copies every job of the old catalog that can be read, and what was found by looking.

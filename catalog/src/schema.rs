@@ -30,6 +30,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("v17.sql"),
     include_str!("v18.sql"),
     include_str!("v19.sql"),
+    include_str!("v20.sql"),
 ];
 
 /// What a database file turns out to be.

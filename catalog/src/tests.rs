@@ -9,4 +9,5 @@ mod notices;
 mod reading;
 mod rebuild;
 mod removed;
+mod table_marks;
 mod verbs;

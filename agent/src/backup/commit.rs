@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
+use drctl_catalog::CatalogError;
 use drctl_engines::Finished;
 use drctl_model::{
     BackupId, BackupKind, BackupSummary, Engine, Facts, JobEvent, JobId, Manifest, SourceId,
@@ -15,8 +16,9 @@ use drctl_store::{
 use jiff::Timestamp;
 
 use super::attempt::{Attempt, Collected, total_plain, total_sealed};
-use super::plausible::{Measured, implausible, is_alike};
+use super::plausible::{Measured, implausible, is_alike, newest_alike};
 use super::streamed::Begun;
+use super::tables::{self, Compared, Tables};
 use crate::host::{AgentError, Setup, crash_point};
 use crate::jobs::settle::unless_kept;
 use crate::repository::{Repository, dated, named};
@@ -26,13 +28,21 @@ impl Attempt<'_> {
     pub(crate) async fn commit(
         &mut self,
         collected: Collected,
-        finished: Finished,
+        mut finished: Finished,
         job: JobId,
     ) -> Result<BackupSummary> {
         let Begun { setup, repository, catalog, source, backup, .. } = self.begun;
+        let times = (self.begun.started, setup.clock.now());
         let known = catalog.backups(Some(source)).await?;
+        let known = dated(&known, times.1, |one| is_alike(&finished.kind, one));
+        if let Some(tables) = tables::tables(&collected.facts) {
+            let told = self.compared(&tables, newest_alike(&finished.kind, &known)).await;
+            finished.suspect.extend(told.suspect);
+            self.notes.extend(told.notes);
+        }
         let before = named::before(repository, source, Some(backup), Some(catalog)).await;
-        let manifest = Manifest { before, ..self.manifest(collected, finished, &known)? };
+        let manifest = self.manifest(collected, finished, times, &known)?;
+        let manifest = Manifest { before, ..manifest };
         let signed = Signed::new(manifest, &self.key)?;
         let manifest = &signed.manifest;
         let stored = JobEvent::Stored { plain_bytes: manifest.plain_bytes() };
@@ -50,18 +60,45 @@ impl Attempt<'_> {
         Ok(summary)
     }
 
+    /// Compares the tables of a dump with those of the newest good one as this host remembers them, and
+    /// remembers them. Nothing that fails here fails the backup.
+    async fn compared(&self, tables: &Tables, before: Option<&BackupSummary>) -> Compared {
+        let Begun { catalog, source, backup, .. } = self.begun;
+        let before = before.map(|before| &before.backup);
+        let known = match before {
+            Some(before) => catalog.table_marks(source, before).await,
+            None => Ok(None),
+        };
+        let why = known.as_ref().err().map(CatalogError::to_string);
+        let known = known.ok().flatten();
+        let (marks, mut compared) = tables::compare(tables, before.zip(known.as_ref()));
+        if let Some(before) = before.filter(|_| known.is_none()) {
+            compared.notes.push(format!(
+                "the rows of single tables were not compared: this host does not know those of {before}, \
+                 the newest good backup{}",
+                why.map(|why| format!(": {why}")).unwrap_or_default()
+            ));
+        }
+        if let Err(error) = catalog.note_tables(source, backup, before, &marks).await {
+            compared.notes.push(format!(
+                "the rows of single tables could not be noted in the catalog: the next backup cannot be \
+                 compared with them: {error}"
+            ));
+        }
+        compared
+    }
+
     fn manifest(
         &self,
         collected: Collected,
         finished: Finished,
+        times: (Timestamp, Timestamp),
         known: &[BackupSummary],
     ) -> Result<Manifest> {
         let Finished { engine, kind, versions: tools, mut suspect, .. } = finished;
-        let Begun { setup, repository, source, backup, started, .. } = self.begun;
-        let times = (started, setup.clock.now());
+        let Begun { setup, repository, source, backup, .. } = self.begun;
         let bytes = (total_plain(&collected), total_sealed(&collected));
-        let known = dated(known, times.1, |one| is_alike(&kind, one));
-        suspect.extend(implausible(&kind, &Measured::new(&kind, bytes, times), &known));
+        suspect.extend(implausible(&kind, &Measured::new(&kind, bytes, times), known));
         let frame = Frame { setup, repository, source, backup, recipients: &self.recipients };
         let Collected { streams, facts, children } = collected;
         let manifest = frame.manifest((engine, kind), times, (tools, suspect), &facts)?;

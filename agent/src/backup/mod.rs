@@ -5,6 +5,7 @@ pub(crate) mod commit;
 pub(crate) mod plausible;
 mod requested;
 pub(crate) mod streamed;
+mod tables;
 
 pub use attempt::BackedUp;
 pub(crate) use attempt::Order;

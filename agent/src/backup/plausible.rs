@@ -98,6 +98,14 @@ fn alike<'a>(kind: &BackupKind, newest_first: &'a [BackupSummary]) -> Vec<&'a Ba
     newest_first.iter().filter(|backup| is_alike(kind, backup)).collect()
 }
 
+/// The newest of these.
+pub(crate) fn newest_alike<'a>(
+    kind: &BackupKind,
+    newest_first: &'a [BackupSummary],
+) -> Option<&'a BackupSummary> {
+    newest(alike(kind, newest_first).into_iter())
+}
+
 /// Whether it is one of these.
 pub(crate) fn is_alike(kind: &BackupKind, backup: &BackupSummary) -> bool {
     backup.is_good() && backup.kind.parent().is_none() && backup.kind.as_str() == kind.as_str()

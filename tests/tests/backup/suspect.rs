@@ -68,6 +68,63 @@ fn rows_that_are_gone_and_data_that_were_encrypted_where_they_lie_are_suspect() 
 }
 
 #[test]
+fn a_large_table_that_is_empty_or_gone_is_suspect_until_somebody_accepts_it() {
+    let shop = Shop::open();
+    let site = &shop.site;
+    for (table, rows) in [("queue", 1_500), ("carts", 1_200), ("few", 900)] {
+        shop.sql(&format!("create table {table} as select generate_series(1, {rows}) id"));
+    }
+    for day in 1..=2 {
+        shop.sql(&format!("create table log_0{day} as select generate_series(1, 2000) id"));
+    }
+    let good = site.backup();
+    // Nothing but single tables tells it: few of all rows and bytes are gone.
+    shop.sql("truncate queue; drop table carts, log_01; truncate few");
+    let answer = site.json(3, &["backup", "shop"]);
+    let why = answer["backup"]["suspect"].as_array().unwrap();
+    assert_eq!(why.len(), 1, "{answer}");
+    let text = why[0].as_str().unwrap();
+    assert!(text.contains("1 empty, 1 gone") && text.contains(&good), "{text}");
+    // In the bucket no table is named in clear text; to who made the backup it is.
+    let notes = answer["notes"].to_string();
+    assert!(notes.contains("public.queue") && !text.contains("queue"), "{answer}");
+    assert!(notes.contains(&format!("drctl show {good} --identity")), "{notes}");
+    let shown =
+        site.json(0, &["show", &good, "--identity", &site.identity().display().to_string()]);
+    let tables = shown["facts"]["streams"].to_string();
+    assert!(tables.contains("carts"), "{tables}");
+    let text = std::fs::read(site.path("state/catalog.db")).unwrap();
+    let log = std::fs::read(site.path("state/catalog.db-wal")).unwrap_or_default();
+    for name in [&b"carts"[..], b"queue"] {
+        assert!(![&text, &log].iter().any(|of| of.windows(5).any(|at| at == name)), "a name");
+    }
+
+    // The next one is compared with the good one, not with this one.
+    let two = site.json(3, &["backup", "shop"]);
+    let _ = site.json(0, &["accept", &id_of(&two)]);
+    assert_eq!(site.json(0, &["backup", "shop"])["notes"], serde_json::json!([]));
+    // From then on it is usual of this table, and of no other.
+    shop.sql("insert into queue select generate_series(1, 1500)");
+    let _ = site.backup();
+    shop.sql("truncate queue");
+    let _ = site.backup();
+    shop.sql("truncate log_02");
+    let text = site.json(3, &["backup", "shop"])["backup"]["suspect"].to_string();
+    assert!(text.contains("1 empty, 0 gone"), "{text}");
+
+    // A catalog that is gone knows them no more, and that is said.
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        let _ = std::fs::remove_file(site.path("state").join(file));
+    }
+    let _ = site.json(0, &["catalog", "rebuild"]);
+    let answer = site.json(0, &["backup", "shop"]);
+    assert!(answer["notes"].to_string().contains("were not compared"), "{answer}");
+    shop.sql("create table please_read_me_vvv (id int)");
+    let text = site.json(3, &["backup", "shop"])["backup"]["suspect"].to_string();
+    assert!(text.contains("ransom note"), "{text}");
+}
+
+#[test]
 fn nothing_but_suspect_backups_is_no_backup_at_all() {
     let shop = Shop::open();
     shop.sql("truncate orders");
@@ -187,7 +244,10 @@ fn a_backup_that_is_dated_in_the_future_hides_neither_a_loss_nor_a_job() {
     assert!(why.contains("% of the rows of") && why.contains(&good), "{why}");
     let plan = site.json(0, &["prune", "shop"]);
     let blocked = plan["sources"][0]["blocked"].to_string();
-    assert!(blocked.contains("does not count"), "{plan}");
+    assert!(
+        blocked.contains("the newest backup, ") && blocked.contains("does not count"),
+        "{plan}"
+    );
     assert_eq!(site.status()["last_job"]["backup"], id_of(&answer).as_str());
 
     // One that failed with such a clock is the last one, until another one is.
@@ -202,7 +262,11 @@ fn a_backup_that_is_dated_in_the_future_hides_neither_a_loss_nor_a_job() {
 
 #[test]
 fn a_suspect_backup_is_told_and_blocks_removal_whatever_its_date() {
-    for by in ["+200d", "-1h", "-400d"] {
+    let (future, last) = (
+        "the backup that is dated in the future",
+        "the backup that came last, and is dated before",
+    );
+    for (by, what) in [("+200d", future), ("-1h", last), ("-400d", last)] {
         let shop = Shop::open();
         let site = &shop.site;
         let _ = site.backup();
@@ -212,7 +276,7 @@ fn a_suspect_backup_is_told_and_blocks_removal_whatever_its_date() {
         site.retention("last = 1");
         let plan = site.json(0, &["prune", "shop"]);
         let blocked = plan["sources"][0]["blocked"].to_string();
-        assert!(blocked.contains("does not count"), "{by}: {plan}");
+        assert!(blocked.contains("does not count") && blocked.contains(what), "{by}: {plan}");
         let status = site.json(3, &["status", "--check"]);
         let advice = status["sources"][0]["advice"].to_string();
         assert!(advice.contains("% of the rows of"), "{by}: {status}");

@@ -1,0 +1,108 @@
+//! What a host remembers of the tables in a dump, to compare the next one with.
+
+use std::collections::BTreeMap;
+
+/// A table, or several whose names differ in their digits alone, by the first bytes of a digest of its
+/// names: whoever reads a catalog learns no name from it.
+pub type TableKey = [u8; 16];
+
+/// The form of what is written.
+const VERSION: u8 = 1;
+
+/// What is known of one table, in bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TableMark {
+    /// It has more than 1,000 rows.
+    pub large: bool,
+    /// It had more than 1,000 rows once and none in a later backup: its being empty tells nothing.
+    pub emptied: bool,
+    /// It has the name of a ransom note.
+    pub ransom_note: bool,
+}
+
+impl TableMark {
+    /// Whether there is nothing to remember.
+    #[must_use]
+    pub fn is_plain(self) -> bool {
+        self == TableMark::default()
+    }
+
+    fn bits(self) -> u8 {
+        u8::from(self.large) | u8::from(self.emptied) << 1 | u8::from(self.ransom_note) << 2
+    }
+
+    fn of(bits: u8) -> Option<Self> {
+        let mark =
+            TableMark { large: bits & 1 != 0, emptied: bits & 2 != 0, ransom_note: bits & 4 != 0 };
+        (mark.bits() == bits && !mark.is_plain()).then_some(mark)
+    }
+}
+
+/// The tables of one backup of which something is remembered; all others are plain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TableMarks(pub BTreeMap<TableKey, TableMark>);
+
+impl TableMarks {
+    /// As it is kept: a version, then 17 bytes for each table.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(1 + 17 * self.0.len());
+        bytes.push(VERSION);
+        for (key, mark) in &self.0 {
+            bytes.extend_from_slice(key);
+            bytes.push(mark.bits());
+        }
+        bytes
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote; nothing for anything else, which a newer drctl may
+    /// have written.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&VERSION, rest) = bytes.split_first()? else { return None };
+        let (rows, rest) = rest.as_chunks::<17>();
+        let mut marks = BTreeMap::new();
+        for row in rows {
+            let (key, bits) = row.split_first_chunk::<16>()?;
+            let is_behind = marks.last_key_value().is_none_or(|(last, _)| last < key);
+            if !is_behind {
+                return None;
+            }
+            marks.insert(*key, TableMark::of(bits[0])?);
+        }
+        rest.is_empty().then_some(TableMarks(marks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn marks_of_tables_are_read_as_they_were_written(
+            all in proptest::collection::btree_map(any::<[u8; 16]>(), 1u8..8, 0..20),
+            cut in 1usize..17,
+            flipped in any::<(usize, u8)>(),
+        ) {
+            let marks = all.iter().map(|(key, bits)| (*key, TableMark::of(*bits).unwrap()));
+            let marks = TableMarks(marks.collect());
+            let mut bytes = marks.encode();
+            prop_assert_eq!(TableMarks::decode(&bytes), Some(marks.clone()));
+            // What is cut, doubled or of another form is nothing, and never a part of it.
+            if bytes.len() > 1 {
+                prop_assert_eq!(TableMarks::decode(&bytes[..bytes.len() - cut]), None);
+                let twice = [&bytes[..], &bytes[1..]].concat();
+                prop_assert_eq!(TableMarks::decode(&twice), None);
+            }
+            prop_assert_eq!(TableMarks::decode(&bytes[1..]), None);
+            let at = flipped.0 % bytes.len();
+            bytes[at] ^= flipped.1;
+            if let Some(read) = TableMarks::decode(&bytes) {
+                prop_assert_eq!(read.encode(), bytes);
+            }
+        }
+    }
+}

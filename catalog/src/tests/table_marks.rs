@@ -1,0 +1,44 @@
+use drctl_model::{TableMark, TableMarks};
+
+use crate::testing::{backup, place, repository, source};
+use crate::{Catalog, Rebuild};
+
+#[tokio::test]
+async fn what_was_in_the_tables_is_remembered_of_the_last_backups_and_of_the_one_compared_with() {
+    let (_directory, path) = place();
+    let catalog = Catalog::open(&path).await.unwrap();
+    catalog.claim(&repository()).await.unwrap();
+    let (shop, bank) = (source("shop"), source("bank"));
+    let of = |hour: u32| backup("shop", hour).backup;
+    let marks = |key: u8| {
+        let large = TableMark { large: true, ..TableMark::default() };
+        TableMarks([([key; 16], large)].into())
+    };
+    catalog.note_tables(&bank, &of(1), None, &marks(99)).await.unwrap();
+    catalog.note_tables(&shop, &of(1), None, &marks(1)).await.unwrap();
+    for hour in 2..=14 {
+        let key = u8::try_from(hour).unwrap();
+        catalog.note_tables(&shop, &of(hour), Some(&of(1)), &marks(key)).await.unwrap();
+    }
+    drop(catalog);
+    // It is nowhere else: what makes the catalog anew takes it along.
+    Rebuild::start(&path, &repository()).await.unwrap().finish().await.unwrap();
+    let catalog = Catalog::open(&path).await.unwrap();
+    let mut known = Vec::new();
+    for hour in 1..=15 {
+        if let Some(found) = catalog.table_marks(&shop, &of(hour)).await.unwrap() {
+            assert_eq!(found, marks(u8::try_from(hour).unwrap()));
+            known.push(hour);
+        }
+    }
+    assert_eq!(known, [1, 7, 8, 9, 10, 11, 12, 13, 14]);
+    assert_eq!(catalog.table_marks(&bank, &of(1)).await.unwrap(), Some(marks(99)));
+    // Compared with another one, the first is needed no longer.
+    catalog.note_tables(&shop, &of(15), Some(&of(14)), &marks(15)).await.unwrap();
+    assert_eq!(catalog.table_marks(&shop, &of(1)).await.unwrap(), None);
+    assert_eq!(catalog.table_marks(&shop, &of(8)).await.unwrap(), Some(marks(8)));
+    // What a newer program wrote is not known here.
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.execute("UPDATE table_marks SET marks = x'02ff' WHERE source = 'bank'", []).unwrap();
+    assert_eq!(catalog.table_marks(&bank, &of(1)).await.unwrap(), None);
+}
