@@ -123,6 +123,8 @@ pub(crate) struct Walked {
     pub(crate) healed: Vec<u64>,
     /// Whether the last line was begun and not ended.
     pub(crate) unfinished: bool,
+    /// Whether that is no whole entry.
+    pub(crate) is_cut: bool,
     /// The first break.
     pub(crate) broken: Option<Break>,
 }
@@ -174,7 +176,8 @@ pub(crate) fn walk(text: &[u8], at: At) -> Walked {
         walked.links.push(link.clone());
     }
     // What is cut at the end is healed by whoever writes next.
-    walked.unfinished = is_open || !odd.is_empty();
+    walked.is_cut = !odd.is_empty();
+    walked.unfinished = is_open || walked.is_cut;
     walked
 }
 

@@ -130,19 +130,17 @@ impl Log {
         bail!("{} is moved away again and again", self.path().display())
     }
 
-    /// Ends a last line that is a whole entry and has no end, so that it can be shipped; where that cannot
-    /// be written it stays back.
-    pub(super) fn close(&self) {
-        let closed = self.close_line();
-        let _ = closed.inspect_err(|error| tracing::debug!("a line has no end: {error:#}"));
-    }
-
-    fn close_line(&self) -> Result<()> {
+    /// Ends a last line that is a whole entry and has no end, so that it can be shipped.
+    ///
+    /// # Errors
+    /// The file system's; the line stays back then.
+    pub(super) fn close(&self) -> Result<()> {
         let Some(mut file) = self.open()? else { return Ok(()) };
         let length = file.metadata()?.len();
         let tail = tail(&mut file, length)?;
         if tail.is_open && tail.odd.is_empty() {
-            self.append(None)?;
+            self.append(None)
+                .context("end the last line of the audit log, which is not shipped")?;
         }
         Ok(())
     }

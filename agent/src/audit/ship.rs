@@ -150,20 +150,33 @@ pub(crate) async fn ship(setup: &Setup, repository: &Repository) -> Result<u64> 
     let _shipping = alone(&log).await?;
     // First: whoever writes meanwhile may be ahead of what the end of the log was.
     let mark = read_mark(setup)?;
-    let Some(mut newest) = log.tail()?.and_then(|tail| tail.last) else {
+    let Some(newest) = log.tail()?.and_then(|tail| tail.last) else {
         let gone = lost(mark.as_ref(), None);
         return gone.map_or(Ok(0), |text| Err(AgentError::AuditBroken(text).into()));
     };
-    let id = newest.entry.log.clone();
     if let Some(found) = is_short(&newest, mark.as_ref()) {
-        let mark = mark.unwrap_or_else(|| Mark::begin(id));
+        let mark = mark.unwrap_or_else(|| Mark::begin(newest.entry.log.clone()));
         return Err(refused(setup, mark, &found));
     }
-    log.close();
+    // What stays back for it is told when all else is shipped.
+    let closed = log.close();
+    let shipped = ship_behind(setup, repository, &log, mark, newest).await?;
+    closed.map(|()| shipped)
+}
+
+/// Ships what is behind the mark, up to at least the newest entry.
+async fn ship_behind(
+    setup: &Setup,
+    repository: &Repository,
+    log: &Log,
+    mark: Option<Mark>,
+    mut newest: Link,
+) -> Result<u64> {
+    let id = newest.entry.log.clone();
     let (known, other) = mark.map_or((None, None), |mark| mark.of(&id));
     let is_there = |mark: &Mark| mark.head == newest.sha256 && mark.problem.is_none();
     if let Some(mark) = known.as_ref().filter(|mark| is_there(mark)) {
-        return match rest(&log, mark, &newest)? {
+        return match rest(log, mark, &newest)? {
             Ok(_) => Ok(0),
             Err(found) => Err(refused(setup, mark.clone(), &found)),
         };
@@ -171,7 +184,7 @@ pub(crate) async fn ship(setup: &Setup, repository: &Repository) -> Result<u64> 
     let is_new = known.is_none();
     let mut mark = match known {
         Some(mark) => mark,
-        None => match found(setup, &log, repository, &id).await? {
+        None => match found(setup, log, repository, &id).await? {
             Ok(mark) => mark.after(other),
             Err(broken) => return Err(refused(setup, Mark::begin(id).after(other), &broken)),
         },
@@ -182,7 +195,7 @@ pub(crate) async fn ship(setup: &Setup, repository: &Repository) -> Result<u64> 
     }
     let begin = mark.seq;
     loop {
-        let links = match rest(&log, &mark, &newest)? {
+        let links = match rest(log, &mark, &newest)? {
             Ok(links) => fitting(links),
             Err(found) => return Err(refused(setup, mark, &found)),
         };

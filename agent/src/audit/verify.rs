@@ -45,11 +45,14 @@ impl Verified {
             format!("a line behind entry {after} was cut: the entry behind it names it")
         };
         found.notes.extend(walked.healed.iter().map(healed));
-        if walked.unfinished {
-            found
-                .notes
-                .push("the last line was begun and not ended: the next entry names it".to_owned());
-        }
+        let open = match (walked.unfinished, walked.is_cut) {
+            (false, _) => None,
+            (true, true) => Some("the last line was begun and not ended: the next entry names it"),
+            (true, false) => {
+                Some("the last entry is whole, but its line has no end: drctl adds it")
+            }
+        };
+        found.notes.extend(open.map(str::to_owned));
         found
     }
 

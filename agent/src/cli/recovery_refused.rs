@@ -12,8 +12,8 @@ use crate::restore::recovery::Refusal;
 /// Why a recovery does not begin, as an error.
 pub(super) fn refused(refusal: Refusal) -> anyhow::Error {
     let (text, hint) = match refusal {
-        Refusal::NoPlan { no, elsewhere, bad, ended, .. } => {
-            no_plan(&no, (&elsewhere, ended), bad.as_deref())
+        Refusal::NoPlan { no, elsewhere, bad, known_before, .. } => {
+            no_plan(&no, (&elsewhere, known_before), bad.as_deref())
         }
         Refusal::Forks(forks) => (
             format!(
@@ -54,7 +54,7 @@ pub(super) fn refused(refusal: Refusal) -> anyhow::Error {
 
 fn no_plan(
     no: &NoPlan,
-    (elsewhere, ended): (&[u64], Option<(u64, Timestamp)>),
+    (elsewhere, known_before): (&[u64], Option<(u64, Timestamp)>),
     bad: Option<&str>,
 ) -> (String, &'static str) {
     let mut text = no.to_string();
@@ -75,10 +75,10 @@ fn no_plan(
             let _ = write!(text, "; the nearest {word} is {at}");
         }
     }
-    if let Some((id, at)) = ended {
+    if let Some((id, at)) = known_before {
         let _ = write!(
             text,
-            "; the cluster of this source before that, {id}, ended at {}: --system-id {id} and a time before that",
+            "; another cluster of this source, {id}, is known up to {}: --system-id {id} and a time up to that",
             both(at)
         );
     }

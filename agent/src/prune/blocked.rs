@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use drctl_catalog::{Catalog, Lost};
-use drctl_model::{BackupId, BackupKind, BackupSummary, JobKind, SourceId, planted, shown};
+use drctl_model::{BackupId, BackupKind, BackupSummary, JobId, JobKind, SourceId, planted, shown};
 use drctl_store::layout;
 use jiff::{SignedDuration, Timestamp};
 
@@ -21,10 +21,11 @@ use crate::repository::{CLOCKS_APART, Closed, Repository, dated, horizon};
 const MAY_RUN: SignedDuration = SignedDuration::from_hours(48);
 
 /// What a backup is of which the others depend: the newest by its date; one that a wrong clock dated in the
-/// future; one that came last, and that a clock which was set back dated before others.
+/// future; one that came last, and that a clock which was set back dated before others (or that somebody put
+/// back there).
 const NEWEST: &str = "the newest backup";
 const FUTURE: &str = "the backup that is dated in the future";
-const LAST: &str = "the backup that was made last, and is dated before others";
+const LAST: &str = "the backup that came last, and is dated before others";
 
 /// How many of what is in doubt are named.
 const NAMED: usize = 3;
@@ -61,7 +62,8 @@ pub(super) async fn blocked(
     let dated = dated(backups, now, has_cluster);
     let (last, others) = latest(setup, catalog, source).await?;
     let mut newest = newest(backups, horizon(now), &doubts.stored);
-    if is_passed(catalog, (&newest, horizon(now)), &doubts.stored).await? {
+    let jobs = recorded(catalog, &newest).await?;
+    if is_passed((&newest, horizon(now)), &jobs, &doubts.stored) {
         newest.remove(0);
     }
     let first = newest.first().map(|(_, one)| *one);
@@ -117,9 +119,9 @@ fn newest<'a>(
 ) -> Vec<(&'static str, &'a BackupSummary)> {
     let dated = backups.iter().find(|one| one.taken() <= horizon);
     let at = |one: &BackupSummary| stored.get(&one.backup).copied();
-    let first = backups.first().and_then(|one| Some((one, at(one)?)));
-    let since = first.filter(|(one, at)| at.duration_since(one.finished) <= CLOCKS_APART);
-    let last = since.and_then(|(_, since)| {
+    let is_original = |one: &BackupSummary| at(one).is_some_and(|at| is_original(one, at));
+    let since = backups.first().filter(|_| dated.is_some_and(is_original)).and_then(at);
+    let last = since.and_then(|since| {
         let later = backups.iter().filter(|one| at(one) > Some(since));
         later.max_by_key(|one| at(one))
     });
@@ -134,32 +136,40 @@ fn newest<'a>(
     newest
 }
 
+/// Whether the store got a backup when it was made: a copy of the bucket tells other times.
+fn is_original(backup: &BackupSummary, stored: Timestamp) -> bool {
+    stored.duration_since(backup.finished).abs() <= CLOCKS_APART
+}
+
+/// The place of each of the newest backups in this host's record, where it has one.
+async fn recorded(
+    catalog: &Catalog,
+    newest: &[(&str, &BackupSummary)],
+) -> Result<BTreeMap<BackupId, JobId>> {
+    let mut jobs = BTreeMap::new();
+    for (_, one) in newest {
+        let job = catalog.job_of(&one.source, &one.backup).await?;
+        jobs.extend(job.map(|job| (one.backup.clone(), job.id)));
+    }
+    Ok(jobs)
+}
+
 /// Whether of the newest backups the first, which is dated in the future, was made before another one that
 /// counts: as this host's record tells, or else the store, where the bucket is no copy.
-async fn is_passed(
-    catalog: &Catalog,
+fn is_passed(
     (newest, horizon): (&[(&str, &BackupSummary)], Timestamp),
+    jobs: &BTreeMap<BackupId, JobId>,
     stored: &BTreeMap<BackupId, Timestamp>,
-) -> Result<bool> {
-    let [(_, first), others @ ..] = newest else { return Ok(false) };
-    if first.taken() <= horizon {
-        return Ok(false);
-    }
+) -> bool {
+    let [(_, first), others @ ..] = newest else { return false };
     let at = |one: &BackupSummary| stored.get(&one.backup).copied();
-    let job = catalog.job_of(&first.source, &first.backup).await?;
-    for (_, next) in others.iter().filter(|(_, next)| next.is_good()) {
-        let later = catalog.job_of(&next.source, &next.backup).await?;
-        let is_later = match (&job, later) {
-            (Some(job), Some(later)) => job.id < later.id,
-            _ => at(first).zip(at(next)).is_some_and(|(first, stored)| {
-                first < stored && stored.duration_since(next.finished) <= CLOCKS_APART
-            }),
-        };
-        if is_later {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let is_later = |next: &BackupSummary| match (jobs.get(&first.backup), jobs.get(&next.backup)) {
+        (Some(first), Some(next)) => first < next,
+        _ => at(first)
+            .zip(at(next))
+            .is_some_and(|(first, stored)| first < stored && is_original(next, stored)),
+    };
+    first.taken() > horizon && others.iter().any(|(_, next)| next.is_good() && is_later(next))
 }
 
 /// What manifests, losses and drills speak of; none of the `newest` backups may be suspect.
@@ -344,6 +354,41 @@ mod tests {
         let mut copied: BTreeMap<BackupId, Timestamp> = of_store(30);
         copied.values_mut().for_each(|at| *at += SignedDuration::from_hours(100));
         assert_eq!(blocked(copied), 0);
+    }
+
+    #[test]
+    fn a_backup_of_the_future_is_passed_by_what_came_after_it() {
+        let horizon = Timestamp::from_second(1_800_000_050).unwrap();
+        let (future, next) = (base(9, 1, (900, 9_000)), base(2, 1, (200, 20)));
+        let also = base(8, 1, (800, 8_000));
+        let mut suspect = next.clone();
+        suspect.suspect = vec!["fewer rows".to_owned()];
+        let passed = |next: &BackupSummary,
+                      jobs: Option<(i64, i64)>,
+                      stored: Option<(i64, i64)>| {
+            let newest = [(FUTURE, &future), (NEWEST, next)];
+            let pair = |one, other| [(future.backup.clone(), one), (next.backup.clone(), other)];
+            let jobs = jobs.map(|(one, other)| pair(one, other).map(|(id, n)| (id, JobId(n))));
+            let at = |seconds| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
+            let stored = stored.map(|(one, other)| pair(one, other).map(|(id, n)| (id, at(n))));
+            let jobs = jobs.into_iter().flatten().collect();
+            is_passed((&newest, horizon), &jobs, &stored.into_iter().flatten().collect())
+        };
+        for (jobs, stored, is_passed, why) in [
+            (None, None, false, "nothing tells it"),
+            (Some((1, 2)), None, true, "the record does"),
+            (Some((2, 1)), Some((10, 21)), false, "the record is believed before the store"),
+            (Some((1, 2)), Some((21, 10)), true, "in this way too"),
+            (None, Some((10, 21)), true, "the store does"),
+            (None, Some((22, 21)), false, "it came later"),
+            (None, Some((50_000, 50_001)), false, "of a copy the times say nothing"),
+        ] {
+            assert_eq!(passed(&next, jobs, stored), is_passed, "{why}");
+            assert!(!passed(&suspect, jobs, stored), "what does not count passes nothing: {why}");
+        }
+        // Of two of the future the store's times say nothing: the bucket may be a copy.
+        assert!(!passed(&also, None, Some((10, 21))));
+        assert!(passed(&also, Some((1, 2)), None));
     }
 
     #[test]

@@ -21,5 +21,5 @@ pub use common::{LastCommit, Loss, Stood, Stop};
 pub use wal::{
     Archive, Base, BaseOn, Gap, Leg, NoPlan, Piece, Place, Reachable, Reason, RecoverableUntil,
     RecoveryPlan, RestorePoint, Run, Span, Target, TimelineView, Unproven, Want, Warning, Why,
-    plan, recoverable_until, timeline_view,
+    made, plan, recoverable_until, timeline_view,
 };

@@ -202,7 +202,7 @@ fn a_cluster_that_took_anothers_place_hides_none_of_the_old_ones_moments() {
     let (ran, _folder, _) = shop.recover(&["--to-time", &between]);
     let said = ran.failed(5, "no_plan");
     assert!(
-        said.contains(&format!("the cluster of this source before that, {old}, ended at")),
+        said.contains(&format!("another cluster of this source, {old}, is known up to")),
         "{said}"
     );
     // At that time no other cluster lived.

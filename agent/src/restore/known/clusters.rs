@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use drctl_model::{SourceId, Timeline, shown};
-use drctl_policies::recovery::{Archive, Target, Want, plan};
+use drctl_policies::recovery::{Archive, Target, Want, made, plan};
 use jiff::Timestamp;
 
 use super::{Copies, Known, assemble};
@@ -119,7 +119,12 @@ impl Known {
         let lived = |one: &OtherCluster| one.archive.may_have_lived_at(one.system_id, *at);
         let mut rest = self.others.iter().filter(|one| one.system_id != other);
         let current = self.archive.may_have_lived_at(self.system_id, *at);
-        (self.stanza.is_none() && !current && !rest.any(lived)).then_some(other)
+        let ours = [Some(other), Some(self.system_id)];
+        let dumped = self.dumped.iter().any(|(id, first)| {
+            let made = id.map_or(Timestamp::MIN, made);
+            !ours.contains(id) && made.min(*first) <= *at
+        });
+        (self.stanza.is_none() && !current && !dumped && !rest.any(lived)).then_some(other)
     }
 
     /// Whether some cluster's log was there once and is not any more, as signed indexes tell.
@@ -133,16 +138,16 @@ impl Known {
         others.filter(|other| other.reaches(target, None)).map(|other| other.system_id).collect()
     }
 
-    /// Of a time that nothing leads to, and before the current cluster was made: the cluster that ended
-    /// last before it, and when.
-    pub(crate) fn ended_before(&self, target: &Target) -> Option<(u64, Timestamp)> {
+    /// Of a time that nothing leads to, and before the current cluster was made: the cluster of which the
+    /// last before it is known, and up to when; nothing where of another one more is known.
+    pub(crate) fn known_before(&self, target: &Target) -> Option<(u64, Timestamp)> {
         let Target::Time(at) = target else { return None };
         if self.stanza.is_some() || self.archive.may_have_lived_at(self.system_id, *at) {
             return None;
         }
-        let seen = self.others.iter().filter_map(|other| Some((other.seen?, other.system_id)));
-        let ended = seen.filter(|(seen, _)| seen < at).max();
-        ended.map(|(seen, system_id)| (system_id, seen))
+        let lived = |one: &&OtherCluster| one.archive.may_have_lived_at(one.system_id, *at);
+        let last = self.others.iter().filter(lived).max_by_key(|one| (one.seen, one.system_id))?;
+        last.seen.filter(|seen| seen < at).map(|seen| (last.system_id, seen))
     }
 
     /// Takes in what a stanza has of the log of the other clusters, as far as this target asks for. Only
@@ -166,5 +171,74 @@ impl Known {
             other.archive = archive(other.system_id, &other.copies, &log);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The identifier of a cluster that was made at this second.
+    fn made(second: u64) -> u64 {
+        second << 32
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// The clusters of a source, by when each was made and up to when it is known, the current one first.
+    fn of(clusters: &[(u64, Option<i64>)]) -> Known {
+        let (copies, log) = (Copies::default(), ArchivedLog::default());
+        let mut known = assemble(made(clusters[0].0), copies.clone(), log.clone());
+        known.others = clusters[1..]
+            .iter()
+            .map(|(second, seen)| OtherCluster {
+                system_id: made(*second),
+                archive: archive(made(*second), &copies, &log),
+                seen: seen.map(at),
+                copies: copies.clone(),
+                log: log.clone(),
+            })
+            .collect();
+        known
+    }
+
+    #[test]
+    fn a_cluster_lived_alone_where_no_other_was_made_as_far_as_dumps_tell_too() {
+        let mut known = of(&[(100, None), (10, None)]);
+        let mut lived = |dumps: &[(Option<u64>, i64)]| {
+            known.dumped = dumps.iter().map(|(id, first)| (id.map(made), at(*first))).collect();
+            known.lived_alone(made(10), &Target::Time(at(50))).is_some()
+        };
+        assert!(lived(&[]));
+        assert!(lived(&[(Some(10), 30), (Some(100), 120)]), "dumps of the two");
+        assert!(lived(&[(Some(70), 80)]), "of one that was made later");
+        assert!(!lived(&[(Some(20), 60)]), "of one that was made before");
+        assert!(!lived(&[(Some(70), 40)]), "whose clock was ahead when it was made");
+        assert!(!lived(&[(None, 60)]), "of one that nobody knows");
+        let known = of(&[(100, None), (10, None), (20, None)]);
+        assert_eq!(known.lived_alone(made(10), &Target::Time(at(50))), None, "two lived");
+        assert!(known.lived_alone(made(10), &Target::Time(at(15))).is_some());
+        let known = of(&[(40, None), (10, None)]);
+        assert_eq!(known.lived_alone(made(10), &Target::Time(at(50))), None, "so did the current");
+        assert_eq!(known.lived_alone(made(10), &Target::Latest), None);
+    }
+
+    #[test]
+    fn a_cluster_is_named_as_known_up_to_a_time_only_where_no_other_is_known_longer() {
+        let told = |clusters: &[(u64, Option<i64>)], second| {
+            of(clusters).known_before(&Target::Time(at(second)))
+        };
+        let one: &[_] = &[(100, None), (10, Some(30))];
+        assert_eq!(told(one, 50), Some((made(10), at(30))));
+        assert_eq!(told(one, 30), None, "it is known then");
+        assert_eq!(told(one, 5), None, "it was not made");
+        assert_eq!(told(one, 100), None, "the current one was");
+        let two: &[_] = &[(100, None), (10, Some(30)), (20, Some(60))];
+        assert_eq!(told(two, 50), None, "another one is known at that time, and leads nowhere");
+        assert_eq!(told(two, 70), Some((made(20), at(60))));
+        let later: &[_] = &[(100, None), (10, Some(30)), (55, Some(60))];
+        assert_eq!(told(later, 50), Some((made(10), at(30))), "that one was made later");
     }
 }

@@ -1,6 +1,7 @@
 //! What the bucket holds of a cluster's base backups and log, as the planner wants it.
 
 mod clusters;
+mod copies;
 mod cuts;
 mod holes;
 mod parts;
@@ -13,20 +14,21 @@ use std::sync::Arc;
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::{
-    BackupId, BackupKind, BackupSummary, Coordinates, Digest, LogEntry, LogPlace, Lsn, SourceId,
-    Timeline, WalPart, WalPlace, WalSegmentSize,
+    BackupId, BackupKind, BackupSummary, Coordinates, LogEntry, LogPlace, Lsn, SourceId, Timeline,
+    WalPart, WalPlace,
 };
-use drctl_policies::recovery::{Archive, Base, Stood, Want};
+use drctl_policies::recovery::{Archive, Want};
 use drctl_store::{Trust, layout};
 use futures_util::TryStreamExt as _;
-use jiff::SignedDuration;
+use jiff::Timestamp;
 
 use self::clusters::{Chosen, choose};
+pub(crate) use self::copies::Copies;
+use self::copies::{Copy, dumped};
 use crate::engine::pgbackrest::{StanzaArchive, StanzaView, only_there};
 use crate::engine::{ArchivedLog, Extent, LogArchive as _, Pieces};
 use crate::host::{AgentError, Setup};
 use crate::log::{LogStore, still_newer};
-use crate::repository::chain::Family;
 use crate::repository::{Memory, Passed, Repository, everything, words};
 
 pub use clusters::OtherCluster;
@@ -57,6 +59,9 @@ pub struct Known {
     pub others: Vec<OtherCluster>,
     /// A cluster of which there is newer log, and no base backup.
     pub uncopied: Option<u64>,
+    /// The clusters that dumps are of, and when the first of each began; without an identifier those that do
+    /// not tell.
+    pub(crate) dumped: BTreeMap<Option<u64>, Timestamp>,
     /// The identifiers of the keys that signed the base backups.
     pub(crate) signers: BTreeMap<BackupId, String>,
     /// Where else backups and log lie: in a stanza of pgBackRest.
@@ -67,87 +72,6 @@ pub struct Known {
 pub(crate) struct Beside<'a> {
     pub(crate) archive: StanzaArchive<'a>,
     pub(crate) want: Want,
-}
-
-/// A source's base backups.
-#[derive(Default, Clone)]
-pub(crate) struct Copies(Vec<Copy>);
-
-/// A base backup.
-#[derive(Clone)]
-struct Copy {
-    at: Coordinates,
-    base: Base,
-    /// Whether the log that makes it consistent lies with it, and not in the archive alone.
-    brings_log: bool,
-    /// Whether a look found it bad.
-    bad: bool,
-}
-
-impl Copies {
-    /// Those among a source's backups whose chains hold; of the others it says why they do not.
-    pub(crate) fn of(backups: &[BackupSummary], refused: &mut Vec<String>) -> Self {
-        let (family, mut copies) = (Family::of(backups), Copies::default());
-        for backup in backups {
-            match family.broken(backup) {
-                None => copies.0.extend(copy(backup)),
-                Some(why) => refused.push(format!("{}: its chain is broken: {why}", backup.backup)),
-            }
-        }
-        copies
-    }
-
-    /// The same, where this host remembers what was found of them: nothing begins with a bad one.
-    pub(crate) fn marked(mut self, source: &SourceId, memory: &Memory) -> Self {
-        for copy in &mut self.0 {
-            copy.bad = memory.bad(source, &copy.base.backup).is_some();
-        }
-        self
-    }
-
-    /// The clusters that they are of.
-    pub(super) fn clusters(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().map(|copy| copy.at.system_id)
-    }
-
-    /// The size of their segments, and the first position that one of them needs.
-    pub(super) fn reach(&self) -> Option<(WalSegmentSize, Lsn)> {
-        let oldest = self.0.iter().map(|copy| copy.at.start).min()?;
-        Some((self.0.last()?.at.segment_size, oldest))
-    }
-
-    /// Those of one cluster.
-    pub(super) fn of_cluster(&self, system_id: u64) -> Self {
-        Copies(self.0.iter().filter(|copy| copy.at.system_id == system_id).cloned().collect())
-    }
-}
-
-fn copy(backup: &BackupSummary) -> Option<Copy> {
-    let at = backup.kind.coordinates()?.clone();
-    let external = matches!(backup.kind, BackupKind::External(_));
-    let base = Base {
-        backup: backup.backup.clone(),
-        timeline: at.stop_timeline,
-        start: at.start,
-        stop: at.stop,
-        stood: match &at.log {
-            Some(log) => Stood::Log { last_commit: log.last_commit, checkpoint: log.checkpoint },
-            // pgBackRest asks the server, and tells whole seconds.
-            None if external => {
-                Stood::Server(backup.finished.saturating_add(SignedDuration::from_secs(1)).ok()?)
-            }
-            None => Stood::Host(backup.finished),
-        },
-        segments: segments(&at),
-        good: backup.is_good(),
-    };
-    Some(Copy { at, base, brings_log: !external, bad: false })
-}
-
-/// The whole segments of the log that a base backup brings along.
-fn segments(at: &Coordinates) -> Vec<(Lsn, Lsn, Digest)> {
-    let told = at.log.iter().flat_map(|log| &log.segments);
-    told.map(|(start, digest)| (*start, start.plus(at.segment_size.bytes()), *digest)).collect()
 }
 
 /// Reads all manifests and what is signed of the log of a source; needs no key. What `cache` knows
@@ -189,7 +113,7 @@ pub(crate) async fn known_beside(
     };
     let is_external = |backup: &BackupSummary| matches!(backup.kind, BackupKind::External(_));
     let apart = stanza.is_none() && summaries.iter().any(is_external);
-    let dumps = summaries.iter().any(|backup| matches!(backup.kind, BackupKind::Logical(_)));
+    let dumped = dumped(&summaries);
     let passed = passed::passed(&summaries, (source, &memory), stanza.as_deref());
     only_there(&mut summaries, stanza.as_deref());
     let archive = stanza.map(|seen| StanzaArchive::new(setup, source, seen)).transpose()?;
@@ -199,13 +123,14 @@ pub(crate) async fn known_beside(
     let signers = summaries.into_iter().map(signer).collect();
     let copies = (copies, wanted);
     let known = learn(repository, source, copies, cache, refused, beside).await?;
-    known.map(|known| Known { signers, passed, ..known }).ok_or_else(|| {
+    let is_dumped = !dumped.is_empty();
+    known.map(|known| Known { signers, passed, dumped, ..known }).ok_or_else(|| {
         let mut text = format!("there is no base backup of `{source}` to recover from");
         if apart {
             text.push_str(
                 ": for those that pgBackRest keeps configure it here as engine pgbackrest",
             );
-        } else if dumps {
+        } else if is_dumped {
             text.push_str(
                 ": its backups are dumps (restore one with --latest or --backup); a recovery to a point in \
                  time needs a source of engine base_backup or pgbackrest",
@@ -324,6 +249,7 @@ pub(super) fn assemble(system_id: u64, Copies(copies): Copies, log: ArchivedLog)
         passed: Vec::new(),
         others,
         uncopied: None,
+        dumped: BTreeMap::new(),
         signers,
         stanza: None,
     }

@@ -127,8 +127,8 @@ pub enum Refusal {
         /// The one of them that is meant, where the target is a time at which no other cluster of the
         /// source can have lived.
         lived: Option<u64>,
-        /// Of a time to which none leads: the other cluster that ended last before it, and when.
-        ended: Option<(u64, Timestamp)>,
+        /// Of a time to which none leads: another cluster that may have lived then, and up to when it is known.
+        known_before: Option<(u64, Timestamp)>,
         /// What was found of a base backup that would lead there, and that is not used for it.
         bad: Option<String>,
     },

@@ -93,8 +93,9 @@ async fn plan_in<'a>(
     let wanted = (Want::of(Some(&request.target)), request.system_id);
     let mut known = known(setup, &repository, &request.source, cache.as_ref(), wanted).await?;
     // What is missing may have lived at any time.
+    let remembers = cache.as_ref().is_some_and(|cache| setup.forgotten(cache).is_none());
     let mut all_known =
-        cache.is_some() && known.refused.is_empty() && known.newer.is_empty() && !known.had_more();
+        remembers && known.refused.is_empty() && known.newer.is_empty() && !known.had_more();
     if let Some(cache) = &cache {
         let lost = lost_log(cache, &request.source, known.system_id).await?;
         known.archive = known.archive.once_up_to(lost);
@@ -154,8 +155,8 @@ async fn plan_on_whole(
                     _ => None,
                 };
                 let before = elsewhere.is_empty() && !is_named(request);
-                let ended = known.ended_before(target).filter(|_| before);
-                return Ok(Err(Refusal::NoPlan { no, elsewhere, lived, ended, bad }));
+                let known_before = known.known_before(target).filter(|_| before);
+                return Ok(Err(Refusal::NoPlan { no, elsewhere, lived, known_before, bad }));
             }
         };
         if let Some(why) = lacks((repository, known), source, &planned.base).await? {

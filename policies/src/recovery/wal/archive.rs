@@ -15,6 +15,16 @@ pub struct Archive {
     pub(super) points: Vec<RestorePoint>,
 }
 
+/// When the cluster with this system identifier was made by `initdb`, by the clock of its host: PostgreSQL's
+/// `BootStrapXLOG` writes the second into the upper half, and the microsecond into the next 20 bits. The
+/// earliest time there is for an identifier that holds none.
+#[must_use]
+pub fn made(system_id: u64) -> Timestamp {
+    let made = (system_id >> 32) * 1_000_000 + ((system_id >> 12) & 0xf_ffff);
+    let made = i64::try_from(made).ok().and_then(|made| Timestamp::from_microsecond(made).ok());
+    made.unwrap_or(Timestamp::MIN)
+}
+
 impl Archive {
     /// Sorts and joins what the catalog knows; pieces of no length count for nothing.
     ///
@@ -172,15 +182,12 @@ impl Archive {
         self.log.last_seen()
     }
 
-    /// Whether the cluster with this system identifier may have lived at a time: behind `initdb`, whose
-    /// time is in the identifier (PostgreSQL's `BootStrapXLOG`: the second in the upper half, and the
-    /// microsecond in the next 20 bits), or the first commit or base backup. By the clocks of those who wrote them. When it ended nobody knows: its log may have
-    /// stayed away before.
+    /// Whether the cluster with this system identifier may have lived at a time: behind [`made`], or the
+    /// first commit or base backup. By the clocks of those who wrote them. When it ended nobody knows: its
+    /// log may have stayed away before.
     #[must_use]
     pub fn may_have_lived_at(&self, system_id: u64, at: Timestamp) -> bool {
-        let made = (system_id >> 32) * 1_000_000 + ((system_id >> 12) & 0xf_ffff);
-        let made = i64::try_from(made).ok().and_then(|made| Timestamp::from_microsecond(made).ok());
-        let made = made.unwrap_or(Timestamp::MIN);
+        let made = made(system_id);
         self.log.first_seen().map_or(made, |first| first.min(made)) <= at
     }
 

@@ -20,7 +20,7 @@ use drctl_model::{Lsn, Timeline};
 use super::common::{self, Lines};
 use histories::Histories;
 
-pub use archive::Archive;
+pub use archive::{Archive, made};
 pub use outcome::{Leg, NoPlan, Reason, RecoveryPlan, Warning};
 pub use planner::plan;
 pub use recoverable_until::{RecoverableUntil, recoverable_until};
