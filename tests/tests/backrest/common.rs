@@ -44,7 +44,11 @@ impl Shop {
 
     /// Without a stanza, and without an archive: `archive_command` fails.
     pub(crate) fn bare(global: &[&str]) -> Self {
-        let server = archiving(&["--data-checksums"]);
+        Shop::bare_of(archiving(&["--data-checksums"]), global)
+    }
+
+    /// The same of a server that is there.
+    pub(crate) fn bare_of(server: Postgres, global: &[&str]) -> Self {
         let site = Site::with(&server);
         let folder = open_folder("drctl-backrest-");
         let global = global.iter().map(|line| (*line).to_owned()).collect();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use drctl_tests::cluster::{Cluster as _, list, ticks};
+use drctl_tests::cluster::{Cluster as _, archiving_elsewhere, list, ticks};
 use drctl_tests::site::Ran;
 use serde_json::{Value, json};
 
@@ -113,6 +113,27 @@ fn people_are_told_what_it_is_and_whom_to_trust() {
     // Nothing can be restored from the bucket alone: it says so instead of giving a script.
     let said = shop.drctl(&["show", &made, "--emergency"]).failed(2, "usage");
     assert!(said.contains("pgBackRest"), "{said}");
+}
+
+#[test]
+fn a_configuration_that_lies_elsewhere_is_in_the_record_and_comes_back() {
+    let shop = Shop::bare_of(archiving_elsewhere(), &[]);
+    let _ = shop.pgbackrest(&["stanza-create"]).ended(0);
+    shop.archive();
+    let made = shop.back_up();
+    assert_eq!(made["notes"].to_string().matches("no backup holds").count(), 0, "{made}");
+    shop.tick(1..11);
+    shop.archived();
+    let etc = shop.server.configuration();
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let done = ran.ended(0).json();
+    let top = path.join("configuration");
+    assert!(done["outside"].to_string().contains(&top.display().to_string()), "{done}");
+    for name in ["postgresql.conf", "pg_hba.conf", "pg_ident.conf", "conf.d/own.conf"] {
+        let brought = top.join(etc.strip_prefix("/").unwrap()).join(name);
+        let (brought, own) = (fs::read(brought).unwrap(), fs::read(etc.join(name)).unwrap());
+        assert_eq!(brought, own, "{name}");
+    }
 }
 
 #[test]

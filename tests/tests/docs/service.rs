@@ -34,6 +34,21 @@ fn the_unit_is_closed() {
 }
 
 #[test]
+fn the_units_leave_the_database_the_larger_share() {
+    // What a unit has by which nothing is said.
+    let usual = 100;
+    for unit in [UNIT, HELPER] {
+        for key in ["CPUWeight=", "IOWeight="] {
+            let unit = read(unit);
+            let weight = unit.lines().find_map(|line| line.strip_prefix(key));
+            let weight: u32 = weight.expect(key).parse().expect("a number");
+            assert!(2 * weight <= usual, "{key}{weight}");
+            assert!(read("docs/service.md").contains(&format!("`{key}{weight}`")), "the page");
+        }
+    }
+}
+
+#[test]
 fn the_helpers_unit_is_closed_and_leaves_the_servers_memory() {
     let mut analyze = Command::new("systemd-analyze");
     analyze.args(["security", "--offline=yes", "--no-pager", "--threshold", "10", HELPER]);

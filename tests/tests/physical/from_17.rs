@@ -3,6 +3,7 @@
 
 mod chain;
 mod incremental;
+mod outside;
 
 use drctl_tests::cluster::{Cluster as _, archiving_from};
 use drctl_tests::{hostile, unfit};

@@ -21,13 +21,13 @@ fn debians() -> Postgres {
 }
 
 /// What an answer tells, in one text.
-fn notes(answer: &Value) -> String {
+pub(crate) fn notes(answer: &Value) -> String {
     let all = answer["notes"].as_array().expect("notes");
     all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
 }
 
 /// Where the configuration of this server must be after a restore into this directory.
-fn brought(server: &Postgres, directory: &Path) -> PathBuf {
+pub(crate) fn brought(server: &Postgres, directory: &Path) -> PathBuf {
     let at = server.configuration().strip_prefix("/").expect("an absolute path");
     directory.join("configuration").join(at)
 }
@@ -49,7 +49,7 @@ fn lets_us_in(server: &Postgres, directory: &Path) {
 
 /// Restores the newest backup, and gives the directory and what was told.
 #[track_caller]
-fn restored(site: &Site) -> (tempfile::TempDir, PathBuf, String) {
+pub(crate) fn restored(site: &Site) -> (tempfile::TempDir, PathBuf, String) {
     let (folder, path) = place();
     let to = path.display().to_string();
     let done = site.json(0, &["restore", "shop", "--latest", "--to-directory", &to]);
