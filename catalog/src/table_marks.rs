@@ -7,7 +7,7 @@ use crate::schema::write;
 use crate::{Catalog, CatalogError};
 
 /// Of so many backups of a source it is kept: one of them may be accepted later.
-const REMEMBERED: i64 = 8;
+const REMEMBERED: i64 = 16;
 
 impl Catalog {
     /// What is remembered of the tables in a backup; nothing where it is not known here, or is of a form

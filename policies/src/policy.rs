@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 
 use crate::diagnostic::{Report, did_you_mean, show};
@@ -10,7 +11,7 @@ use crate::reader::{Reader, Text};
 use crate::schedule::{Schedule, time_zone};
 use crate::timing::{self, LogIndexPolicy, PrunePolicy, Timing, VerifyPolicy};
 use crate::units::{as_optional_seconds, as_seconds};
-use crate::window::{Blackout, Window};
+use crate::window::{Blackout, Window, may_begin};
 
 /// When a source is backed up, how, and for how long the backups are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -47,6 +48,20 @@ pub struct Policy {
     pub verify: VerifyPolicy,
     /// When the indexes that are missing over the log are written.
     pub log_index: LogIndexPolicy,
+}
+
+impl Policy {
+    /// When the run is due that follows one which was begun then, and when it begins at the latest if all is
+    /// well: with all of its jitter, in the window, and on no date that is blacked out. Nothing without a
+    /// schedule, or where it never may begin any more.
+    #[must_use]
+    pub fn due_after(&self, begun: Timestamp) -> Option<(Timestamp, Timestamp)> {
+        let due = self.schedule.as_ref()?.next_after(begun)?;
+        let jitter = SignedDuration::try_from(self.jitter).ok()?;
+        let latest = due.checked_add(jitter).ok()?;
+        let begins = may_begin(self.window.as_ref(), &self.blackout, &self.timezone, latest)?;
+        Some((due, begins))
+    }
 }
 
 /// Which backups are kept: any rule that a backup meets keeps it. At least one is not 0.

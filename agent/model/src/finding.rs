@@ -72,6 +72,8 @@ codes! {
     Overdue = "overdue", Bad;
     /// Somebody has said that nothing of it may be removed: a freeze, or a legal hold of the source.
     SourceFrozen = "source_frozen", Good;
+    /// Nothing of it can be removed, though that is scheduled, and nothing else that is told says why.
+    RemovalBlocked = "removal_blocked", Warning;
     /// A statement (a pin, a legal hold, a freeze) is missing or not believed: nothing is removed.
     StatementInDoubt = "statement_in_doubt", Warning;
     /// The last look at backups and log failed, or found something wrong; or its process died.

@@ -110,7 +110,7 @@ pub use sslmode::SslMode;
 pub use statement::{
     InForce, MAX_REASON, MAX_STATEMENT, MAX_WITHOUT, MOST_MISSING, Stated, Statement, is_reason,
 };
-pub use table_marks::{TableKey, TableMark, TableMarks};
+pub use table_marks::{SCHEMA_BYTES, TableKey, TableMark, TableMarks};
 pub use verification::{Closeness, Fault, Verification, bad, standing, telling};
 pub use wal_holds::{ChangedSettings, WalHolds, xid_precedes};
 pub use wal_notes::{NotedBreak, NotedPoint, WalNotes};

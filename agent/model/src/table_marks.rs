@@ -2,38 +2,49 @@
 
 use std::collections::BTreeMap;
 
-/// A table, or several whose names differ in their digits alone, by the first bytes of a digest of its
-/// names: whoever reads a catalog learns no name from it.
+/// A table, or several whose names differ in their digits alone: the first bytes of a digest of the names of
+/// its database and schema, and those of one of its own name, so that no name stands in a catalog as it is.
 pub type TableKey = [u8; 16];
+
+/// How many bytes of a [`TableKey`] are those of the schema.
+pub const SCHEMA_BYTES: usize = 8;
 
 /// The form of what is written.
 const VERSION: u8 = 1;
 
-/// What is known of one table, in bits.
+/// How many bytes are written for a table.
+const ROW: usize = 18;
+
+/// What is known of one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TableMark {
     /// It has more than 1,000 rows.
     pub large: bool,
-    /// It had more than 1,000 rows once and none in a later backup: its being empty tells nothing.
+    /// It had more than 1,000 rows once and none in a later backup that counts: that tells nothing.
     pub emptied: bool,
-    /// It has the name of a ransom note.
+    /// It had more than 1,000 rows once and was gone in a later backup that counts: that tells nothing.
+    pub gone: bool,
+    /// It, its schema or its database has the name of a ransom note.
     pub ransom_note: bool,
+    /// In so many backups in a row that count it was large, since it was empty or gone.
+    pub calm: u8,
 }
 
 impl TableMark {
     /// Whether there is nothing to remember.
     #[must_use]
     pub fn is_plain(self) -> bool {
-        self == TableMark::default()
+        self.bits() == 0
     }
 
     fn bits(self) -> u8 {
-        u8::from(self.large) | u8::from(self.emptied) << 1 | u8::from(self.ransom_note) << 2
+        let all = [self.large, self.emptied, self.gone, self.ransom_note];
+        all.iter().rev().fold(0, |bits, set| bits << 1 | u8::from(*set))
     }
 
-    fn of(bits: u8) -> Option<Self> {
-        let mark =
-            TableMark { large: bits & 1 != 0, emptied: bits & 2 != 0, ransom_note: bits & 4 != 0 };
+    fn of(bits: u8, calm: u8) -> Option<Self> {
+        let [large, emptied, gone, ransom_note] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+        let mark = TableMark { large, emptied, gone, ransom_note, calm };
         (mark.bits() == bits && !mark.is_plain()).then_some(mark)
     }
 }
@@ -43,14 +54,14 @@ impl TableMark {
 pub struct TableMarks(pub BTreeMap<TableKey, TableMark>);
 
 impl TableMarks {
-    /// As it is kept: a version, then 17 bytes for each table.
+    /// As it is kept: a version, then 18 bytes for each table.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(1 + 17 * self.0.len());
+        let mut bytes = Vec::with_capacity(1 + ROW * self.0.len());
         bytes.push(VERSION);
         for (key, mark) in &self.0 {
             bytes.extend_from_slice(key);
-            bytes.push(mark.bits());
+            bytes.extend_from_slice(&[mark.bits(), mark.calm]);
         }
         bytes
     }
@@ -60,15 +71,15 @@ impl TableMarks {
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (&VERSION, rest) = bytes.split_first()? else { return None };
-        let (rows, rest) = rest.as_chunks::<17>();
+        let (rows, rest) = rest.as_chunks::<ROW>();
         let mut marks = BTreeMap::new();
         for row in rows {
-            let (key, bits) = row.split_first_chunk::<16>()?;
+            let (key, of_it) = row.split_first_chunk::<16>()?;
             let is_behind = marks.last_key_value().is_none_or(|(last, _)| last < key);
             if !is_behind {
                 return None;
             }
-            marks.insert(*key, TableMark::of(bits[0])?);
+            marks.insert(*key, TableMark::of(of_it[0], of_it[1])?);
         }
         rest.is_empty().then_some(TableMarks(marks))
     }
@@ -83,11 +94,11 @@ mod tests {
     proptest! {
         #[test]
         fn marks_of_tables_are_read_as_they_were_written(
-            all in proptest::collection::btree_map(any::<[u8; 16]>(), 1u8..8, 0..20),
-            cut in 1usize..17,
+            all in proptest::collection::btree_map(any::<[u8; 16]>(), (1u8..16, any::<u8>()), 0..20),
+            cut in 1usize..ROW,
             flipped in any::<(usize, u8)>(),
         ) {
-            let marks = all.iter().map(|(key, bits)| (*key, TableMark::of(*bits).unwrap()));
+            let marks = all.iter().map(|(key, (bits, calm))| (*key, TableMark::of(*bits, *calm).unwrap()));
             let marks = TableMarks(marks.collect());
             let mut bytes = marks.encode();
             prop_assert_eq!(TableMarks::decode(&bytes), Some(marks.clone()));

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_catalog::CatalogError;
 use drctl_engines::Finished;
 use drctl_model::{
     BackupId, BackupKind, BackupSummary, Engine, Facts, JobEvent, JobId, Manifest, SourceId,
@@ -16,9 +15,9 @@ use drctl_store::{
 use jiff::Timestamp;
 
 use super::attempt::{Attempt, Collected, total_plain, total_sealed};
-use super::plausible::{Measured, implausible, is_alike, newest_alike};
+use super::plausible::{Measured, alike, implausible, is_alike};
 use super::streamed::Begun;
-use super::tables::{self, Compared, Tables};
+use super::tables::{self, Before, Compared, Tables};
 use crate::host::{AgentError, Setup, crash_point};
 use crate::jobs::settle::unless_kept;
 use crate::repository::{Repository, dated, named};
@@ -36,7 +35,7 @@ impl Attempt<'_> {
         let known = catalog.backups(Some(source)).await?;
         let known = dated(&known, times.1, |one| is_alike(&finished.kind, one));
         if let Some(tables) = tables::tables(&collected.facts) {
-            let told = self.compared(&tables, newest_alike(&finished.kind, &known)).await;
+            let told = self.compared(&tables, &alike(&finished.kind, &known)).await;
             finished.suspect.extend(told.suspect);
             self.notes.extend(told.notes);
         }
@@ -60,26 +59,33 @@ impl Attempt<'_> {
         Ok(summary)
     }
 
-    /// Compares the tables of a dump with those of the newest good one as this host remembers them, and
-    /// remembers them. Nothing that fails here fails the backup.
-    async fn compared(&self, tables: &Tables, before: Option<&BackupSummary>) -> Compared {
+    /// Compares the tables of a dump with what this host remembers of those before it that count, newest
+    /// first, and remembers them. Nothing that fails here fails the backup.
+    async fn compared(&self, tables: &Tables, known: &[&BackupSummary]) -> Compared {
         let Begun { catalog, source, backup, .. } = self.begun;
-        let before = before.map(|before| &before.backup);
-        let known = match before {
-            Some(before) => catalog.table_marks(source, before).await,
-            None => Ok(None),
-        };
-        let why = known.as_ref().err().map(CatalogError::to_string);
-        let known = known.ok().flatten();
-        let (marks, mut compared) = tables::compare(tables, before.zip(known.as_ref()));
-        if let Some(before) = before.filter(|_| known.is_none()) {
+        let (mut remembered, mut why) = (Vec::new(), None);
+        for one in known.iter().take(REMEMBERED) {
+            match catalog.table_marks(source, &one.backup).await {
+                Ok(marks) => remembered.extend(marks.map(|marks| (&one.backup, marks))),
+                Err(error) => why = Some(error.to_string()),
+            }
+        }
+        let before = Before::of(remembered);
+        let (marks, mut compared) = tables::compare(tables, before.as_ref());
+        let compared_with = before.as_ref().map(|before| before.backup);
+        if let Some(newest) = known.first().filter(|one| Some(&one.backup) != compared_with) {
+            let with = match compared_with {
+                Some(older) => format!("were compared with those of {older}"),
+                None => "were not compared".to_owned(),
+            };
             compared.notes.push(format!(
-                "the rows of single tables were not compared: this host does not know those of {before}, \
-                 the newest good backup{}",
+                "the rows of single tables {with}: this host does not know those of {}, the newest good \
+                 backup{}",
+                newest.backup,
                 why.map(|why| format!(": {why}")).unwrap_or_default()
             ));
         }
-        if let Err(error) = catalog.note_tables(source, backup, before, &marks).await {
+        if let Err(error) = catalog.note_tables(source, backup, compared_with, &marks).await {
             compared.notes.push(format!(
                 "the rows of single tables could not be noted in the catalog: the next backup cannot be \
                  compared with them: {error}"
@@ -105,6 +111,9 @@ impl Attempt<'_> {
         Ok(Manifest { children, streams, ..manifest })
     }
 }
+
+/// The tables of so many backups that count are looked at, as far as they are remembered.
+const REMEMBERED: usize = 16;
 
 /// What every manifest of an attempt says, whoever makes its bytes.
 pub(crate) struct Frame<'a> {

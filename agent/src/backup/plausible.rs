@@ -94,16 +94,11 @@ pub(crate) fn implausible(
 /// The good backups whose size tells something about that of another of this `kind`: full backups and
 /// dumps are compared with their like. How much an incremental backup holds depends on how much was
 /// written; whether it is plausible is told by the files that it lists.
-fn alike<'a>(kind: &BackupKind, newest_first: &'a [BackupSummary]) -> Vec<&'a BackupSummary> {
-    newest_first.iter().filter(|backup| is_alike(kind, backup)).collect()
-}
-
-/// The newest of these.
-pub(crate) fn newest_alike<'a>(
+pub(crate) fn alike<'a>(
     kind: &BackupKind,
     newest_first: &'a [BackupSummary],
-) -> Option<&'a BackupSummary> {
-    newest(alike(kind, newest_first).into_iter())
+) -> Vec<&'a BackupSummary> {
+    newest_first.iter().filter(|backup| is_alike(kind, backup)).collect()
 }
 
 /// Whether it is one of these.

@@ -85,7 +85,12 @@ impl Agent {
 
     /// The jobs that are meant; `None` stands for all that there are and come.
     fn meant(&self, any: &control::Any) -> Result<Vec<Option<JobKey>>, Refusal> {
-        let Some(source) = &any.source else { return Ok(vec![None]) };
+        let Some(source) = &any.source else {
+            return match any.kind {
+                None => Ok(vec![None]),
+                Some(_) => Err(Refusal::new("bad_request", "a kind of job needs a source")),
+            };
+        };
         let rows = self.scheduler.rows(self.setup.clock.now()).into_iter();
         let keys: Vec<Option<JobKey>> = rows
             .map(|row| row.key)

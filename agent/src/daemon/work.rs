@@ -182,6 +182,9 @@ async fn work(
             let work =
                 async |setup: &Setup| backup(setup, source, as_configured, meter, stop).await;
             let done = gives_way.work(setup, source, work).await?;
+            for note in &done.notes {
+                tracing::info!(source, "note: {}", shown(note, 500));
+            }
             for reason in &done.summary.suspect {
                 let backup = &done.summary.backup;
                 tracing::warn!(source, %backup, "the backup is suspect: {}", shown(reason, 300));

@@ -15,7 +15,7 @@ use drctl_engines::backrest::Info;
 use drctl_model::{BackupId, BackupSummary, Fault, SourceId, Verification, newest, shown};
 use drctl_policies::recovery::{RecoverableUntil, Want};
 use drctl_policies::watch::JOB_LATE;
-use drctl_policies::{Schedule, Source};
+use drctl_policies::{Policy, Source};
 use drctl_store::{Alarm, layout};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
@@ -26,6 +26,7 @@ use crate::engine::pgbackrest::{StanzaArchive, StanzaView, mark_now};
 use crate::host::locks::is_held;
 use crate::host::{Failure, Setup};
 use crate::jobs::{latest, set_back};
+use crate::prune::Reasons;
 use crate::repository::accept::is_accepted;
 use crate::repository::chain::Family;
 use crate::repository::drills::newest_in_doubt;
@@ -316,7 +317,8 @@ async fn one(
         marker_lost: false,
         marker_newer: None,
         frozen: Vec::new(),
-        kept: Vec::new(),
+        kept: Reasons::default(),
+        prunes: source.enabled && source.policy.prune.schedule.is_some(),
         no_log: None,
         said_in_doubt: Vec::new(),
         drill_in_doubt: Vec::new(),
@@ -334,7 +336,9 @@ async fn one(
         last_job,
         jobs,
         running,
-        overdue: begun.and_then(|begun| overdue(schedule?, begun, now)),
+        overdue: begun
+            .filter(|_| source.enabled)
+            .and_then(|begun| overdue(&source.policy, begun, now)),
         next: schedule.and_then(|schedule| schedule.next_after(now)),
         log: None,
         vanished: Vec::new(),
@@ -347,9 +351,9 @@ async fn one(
 }
 
 /// When a run was due that nobody has begun, of a schedule whose last run is known.
-fn overdue(schedule: &Schedule, begun: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    let due = schedule.next_after(begun)?;
-    let late = due.checked_add(JOB_LATE).is_ok_and(|late| late < now);
+fn overdue(policy: &Policy, begun: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let (due, begins) = policy.due_after(begun)?;
+    let late = begins.checked_add(JOB_LATE).is_ok_and(|late| late < now);
     late.then_some(due)
 }
 

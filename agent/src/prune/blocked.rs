@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use drctl_catalog::{Catalog, Lost};
-use drctl_model::{BackupId, BackupKind, BackupSummary, JobId, JobKind, SourceId, planted, shown};
+use drctl_model::{
+    BackupId, BackupKind, BackupSummary, Job, JobId, JobKind, JobState, SourceId, planted, shown,
+};
 use drctl_store::layout;
 use jiff::{SignedDuration, Timestamp};
 
@@ -27,6 +29,12 @@ const NEWEST: &str = "the newest backup";
 const FUTURE: &str = "the backup that is dated in the future";
 const LAST: &str = "the backup that came last, and is dated before others";
 
+/// So many backups in a row that fail are a streak.
+const STREAK: usize = 3;
+
+/// So many jobs are looked at for it.
+const LOOKED_AT: usize = 200;
+
 /// How many of what is in doubt are named.
 const NAMED: usize = 3;
 
@@ -47,7 +55,23 @@ pub(super) struct Doubts {
     pub(super) stored: BTreeMap<BackupId, Timestamp>,
 }
 
-/// Each reason in a sentence; none where something may go.
+/// Why nothing of a source may go, each reason in a sentence.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reasons {
+    /// Those that somebody has to look into.
+    pub lasting: Vec<String>,
+    /// Those that pass by themselves: what runs now, here or elsewhere.
+    pub passing: Vec<String>,
+}
+
+impl Reasons {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &String> {
+        self.lasting.iter().chain(&self.passing)
+    }
+}
+
+/// The reasons; none where something may go.
 ///
 /// # Errors
 /// The store's, the catalog's.
@@ -57,7 +81,7 @@ pub(super) async fn blocked(
     catalog: &Catalog,
     (source, backups): (&SourceId, &[BackupSummary]),
     doubts: Doubts,
-) -> Result<Vec<String>> {
+) -> Result<Reasons> {
     let now = setup.clock.now();
     let dated = dated(backups, now, has_cluster);
     let (last, others) = latest(setup, catalog, source).await?;
@@ -99,8 +123,19 @@ pub(super) async fn blocked(
             break;
         }
     }
-    found.extend(running(&others, &doubts, now));
-    Ok(found)
+    found.extend(failures(&catalog.jobs(Some(source), LOOKED_AT).await?));
+    Ok(Reasons { lasting: found, passing: running(&others, &doubts, now) })
+}
+
+/// That the last backups failed one after the other, as this host knows: what there is may be all that there
+/// will be.
+fn failures(newest_first: &[Job]) -> Option<String> {
+    let backups = newest_first.iter().filter(|job| job.kind == JobKind::Backup);
+    // What somebody stopped says nothing.
+    let told = backups.filter(|job| job.state.is_final() && job.state != JobState::Cancelled);
+    let has_failed = |job: &&Job| matches!(job.state, JobState::Failed | JobState::Interrupted);
+    let failed = told.take_while(has_failed).count();
+    (failed >= STREAK).then(|| format!("its last {failed} backups failed, one after the other"))
 }
 
 /// What somebody said of it, or may have: each reason in a sentence.

@@ -124,8 +124,8 @@ pub(super) async fn holdings(
     doubts.stored = stored(&weights);
     doubts.lost = still_lost(catalog, source, lost).await?;
     let said = statements(repository, source).await?;
-    let mut blocked = blocked(setup, repository, catalog, (source, &backups), doubts).await?;
-    blocked.extend(forbidden(&said));
+    let reasons = blocked(setup, repository, catalog, (source, &backups), doubts).await?;
+    let blocked = reasons.all().cloned().chain(forbidden(&said)).collect();
     let (source, in_force) = (source.clone(), said.in_force);
     Ok(Holdings {
         source,

@@ -8,7 +8,7 @@ use drctl_model::{BackupId, BackupSummary, SourceId, newest_first};
 use drctl_store::layout;
 use futures_util::{StreamExt as _, stream};
 
-use super::blocked::{Doubts, blocked, forbidden, unknown};
+use super::blocked::{Doubts, Reasons, blocked, forbidden, unknown};
 use super::holdings::{Weight, still_lost, weights, without_manifest, without_strangers};
 use crate::host::Setup;
 use crate::jobs::own_attempts;
@@ -21,7 +21,7 @@ use crate::repository::{MANIFESTS_AT_ONCE, Memory, Repository};
 /// How many attempts are looked at that the catalog does not know, newest first.
 const UNKNOWN: usize = 100;
 
-/// Each reason in a sentence, as the plan of a removal has them: what was `said` of the source, and what is
+/// The reasons, as the plan of a removal has them: what was `said` of the source, and what is
 /// `lost` of it, was looked for just now.
 ///
 /// # Errors
@@ -31,7 +31,7 @@ pub(crate) async fn reasons(
     repository: &Repository,
     catalog: &Catalog,
     (source, said, lost): (&SourceId, &Statements, Vec<Lost>),
-) -> Result<Vec<String>> {
+) -> Result<Reasons> {
     let now = setup.clock.now();
     let (mut doubts, mut backups) = (Doubts::default(), catalog.backups(Some(source)).await?);
     let weights = read(repository, source, (&mut backups, &lost), &mut doubts).await?;
@@ -45,7 +45,7 @@ pub(crate) async fn reasons(
     doubts.drill = newest_in_doubt(repository, source, now).await?;
     doubts.lost = still_lost(catalog, source, lost).await?;
     let mut found = blocked(setup, repository, catalog, (source, &backups), doubts).await?;
-    found.extend(forbidden(said));
+    found.lasting.extend(forbidden(said));
     Ok(found)
 }
 

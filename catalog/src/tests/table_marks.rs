@@ -16,7 +16,7 @@ async fn what_was_in_the_tables_is_remembered_of_the_last_backups_and_of_the_one
     };
     catalog.note_tables(&bank, &of(1), None, &marks(99)).await.unwrap();
     catalog.note_tables(&shop, &of(1), None, &marks(1)).await.unwrap();
-    for hour in 2..=14 {
+    for hour in 2..=20 {
         let key = u8::try_from(hour).unwrap();
         catalog.note_tables(&shop, &of(hour), Some(&of(1)), &marks(key)).await.unwrap();
     }
@@ -25,16 +25,16 @@ async fn what_was_in_the_tables_is_remembered_of_the_last_backups_and_of_the_one
     Rebuild::start(&path, &repository()).await.unwrap().finish().await.unwrap();
     let catalog = Catalog::open(&path).await.unwrap();
     let mut known = Vec::new();
-    for hour in 1..=15 {
+    for hour in 1..=22 {
         if let Some(found) = catalog.table_marks(&shop, &of(hour)).await.unwrap() {
             assert_eq!(found, marks(u8::try_from(hour).unwrap()));
             known.push(hour);
         }
     }
-    assert_eq!(known, [1, 7, 8, 9, 10, 11, 12, 13, 14]);
+    assert_eq!(known, [1, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]);
     assert_eq!(catalog.table_marks(&bank, &of(1)).await.unwrap(), Some(marks(99)));
     // Compared with another one, the first is needed no longer.
-    catalog.note_tables(&shop, &of(15), Some(&of(14)), &marks(15)).await.unwrap();
+    catalog.note_tables(&shop, &of(21), Some(&of(20)), &marks(21)).await.unwrap();
     assert_eq!(catalog.table_marks(&shop, &of(1)).await.unwrap(), None);
     assert_eq!(catalog.table_marks(&shop, &of(8)).await.unwrap(), Some(marks(8)));
     // What a newer program wrote is not known here.

@@ -9,7 +9,7 @@ use drctl_tests::site::{Ran, faketime, until};
 use crate::common::{NEVER, Shop};
 
 /// Backs up with a clock that is so many days behind.
-fn backed_up_days_ago(shop: &Shop, days: u32) {
+pub(crate) fn backed_up_days_ago(shop: &Shop, days: u32) {
     let mut command = shop.site.command(&["--json", "backup", "shop"]);
     command.env("LD_PRELOAD", faketime()).env("FAKETIME", format!("-{days}d"));
     command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");

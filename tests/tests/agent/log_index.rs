@@ -9,7 +9,7 @@ use drctl_tests::site::{Site, until};
 use crate::common::{NEVER, Shop};
 
 /// A cluster whose WAL the agent streams, in segments of 1 MiB, and a policy with these lines.
-fn site(server: &Postgres, lines: &str) -> Site {
+pub(crate) fn site(server: &Postgres, lines: &str) -> Site {
     let site = Site::empty();
     let url = format!("file://{}", site.path("repository").display());
     site.init(server, &url, &[]);
@@ -19,7 +19,7 @@ fn site(server: &Postgres, lines: &str) -> Site {
     site
 }
 
-fn indexes(site: &Site) -> Vec<PathBuf> {
+pub(crate) fn indexes(site: &Site) -> Vec<PathBuf> {
     let mut files = site.files("repository");
     files.retain(|path| path.extension().is_some_and(|ending| ending == "index"));
     files.iter().map(|path| site.path("repository").join(path)).collect()

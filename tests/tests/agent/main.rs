@@ -1,5 +1,6 @@
 //! The agent, with the binary, real servers and real buckets: on time, once, and never in silence.
 
+mod accounts;
 mod audit;
 mod beats;
 mod channels;
@@ -7,6 +8,7 @@ mod clock;
 mod common;
 mod control;
 mod ends;
+mod flows;
 mod hooks;
 mod kills;
 mod log_index;

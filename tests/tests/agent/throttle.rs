@@ -11,7 +11,7 @@ use crate::common::{NEVER, Shop};
 use crate::verify::verifies;
 
 /// How long runs waited while the newest of a kind ran, as the agent told.
-fn waited(said: &str, job: &str) -> Option<u64> {
+pub(crate) fn waited(said: &str, job: &str) -> Option<u64> {
     let of_job =
         |line: &&str| line.contains("gave way") && line.contains(&format!("job=\"{job}\""));
     let (_, after) = said.lines().rfind(of_job)?.split_once("waited_ms=")?;

@@ -59,7 +59,7 @@ impl Person {
 }
 
 /// Lets an agent of this host run a backup, which the next look follows.
-fn run(shop: &Shop, agent: &Agent<'_>, outcome: &str) {
+pub(crate) fn run(shop: &Shop, agent: &Agent<'_>, outcome: &str) {
     let ended = |job: &Value| job["last"]["ended"].clone();
     let before = ended(&agent.job("backup"));
     let _ = shop.site.json(0, &["run", "shop"]);

@@ -1,9 +1,11 @@
 //! What no policy keeps: shown, removed when that is said, and told from what was lost.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use drctl_model::{
     BackupId, Digest, Drill, DrillId, DrillOutcome, Header, RepositoryId, Timeline, Tombstone,
@@ -545,4 +547,26 @@ fn backups_of_another_cluster_push_none_of_the_real_one_out() {
     let _ = shop.site.json(0, &["accept", &of_other[2]]);
     let all: Vec<String> = ids.into_iter().chain(of_other).collect();
     assert_eq!(going(&plan(&shop)), newest_first(&all[..3]));
+}
+
+#[test]
+fn nothing_goes_while_a_restore_reads_it_on_this_host() {
+    let shop = shop(2);
+    let ids = backups(&shop, 3);
+    let words = ["restore", "shop", "--backup", &ids[0], "--database", &shop.db, "--to-stdout"];
+    let mut restore = shop.site.command(&words);
+    let mut child = restore.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // The pipe is full once the first bytes were read and the rest is not: the writer waits.
+    let (mut output, mut dump) = (child.stdout.take().unwrap(), vec![0_u8; 5]);
+    output.read_exact(&mut dump).unwrap();
+    assert_eq!(dump, b"PGDMP");
+    blocked(&shop, "a restore of it runs since");
+    assert_eq!(listed(&shop), newest_first(&ids));
+    // All that it reads is there, to its end.
+    output.read_to_end(&mut dump).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(dump.len() > 128 << 10, "the pipe held all of it: {} bytes", dump.len());
+    assert_eq!(going(&plan(&shop)), newest_first(&ids[..1]));
+    let done = remove(&shop);
+    assert_eq!(done["done"]["gone"], json!(ids[..1]), "{done}");
 }

@@ -125,6 +125,22 @@ fn a_large_table_that_is_empty_or_gone_is_suspect_until_somebody_accepts_it() {
 }
 
 #[test]
+fn what_is_accepted_of_a_table_holds_although_a_good_backup_came_first() {
+    let shop = Shop::open();
+    let site = &shop.site;
+    let fill = "insert into queue select generate_series(1, 1500)";
+    shop.sql(&format!("create table queue (id int); {fill}"));
+    let _ = site.backup();
+    shop.sql("truncate queue");
+    let suspect = id_of(&site.json(3, &["backup", "shop"]));
+    shop.sql(fill);
+    let _ = site.backup();
+    let _ = site.json(0, &["accept", &suspect]);
+    shop.sql("truncate queue");
+    assert_eq!(site.json(0, &["backup", "shop"])["notes"], serde_json::json!([]));
+}
+
+#[test]
 fn nothing_but_suspect_backups_is_no_backup_at_all() {
     let shop = Shop::open();
     shop.sql("truncate orders");

@@ -6,7 +6,7 @@ use crate::markdown::{codes, rows, sections};
 use crate::{read, root};
 
 /// Every Rust file below a folder, relative to it.
-fn sources(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();

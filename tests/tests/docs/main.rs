@@ -11,6 +11,7 @@ mod links;
 mod markdown;
 mod policy;
 mod service;
+mod socket;
 
 use std::path::{Path, PathBuf};
 

@@ -30,7 +30,7 @@ const ALWAYS: [FindingCode; 16] = [
 ];
 
 /// What is looked for where the bucket can be read.
-const IN_BUCKET: [FindingCode; 8] = [
+const IN_BUCKET: [FindingCode; 9] = [
     FindingCode::BackupRefused,
     FindingCode::BackupNewer,
     FindingCode::BucketUnreadable,
@@ -38,6 +38,7 @@ const IN_BUCKET: [FindingCode; 8] = [
     FindingCode::MarkerNewer,
     FindingCode::ObjectGone,
     FindingCode::ObjectMeddled,
+    FindingCode::RemovalBlocked,
     FindingCode::StatementInDoubt,
 ];
 

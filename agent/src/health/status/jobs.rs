@@ -16,6 +16,18 @@ impl SourceStatus {
         Some(format!("the one of {:.0}, which failed ({})", job.started, shown(why(job), WHY)))
     }
 
+    /// That a run of its schedule was due and has not begun.
+    pub(super) fn of_schedule(&self) -> Option<Judged> {
+        let due = self.overdue?;
+        let text = format!(
+            "a run was due at {due:.0} and has not begun{}: check that the agent runs \
+             (`systemctl status drctl`), or the timer that you use, or run `drctl backup {}`",
+            self.last_failure().map(|failed| format!(" since {failed}")).unwrap_or_default(),
+            self.source
+        );
+        Some(Judged::attention(FindingCode::Overdue, "", text).since(due))
+    }
+
     /// How the last attempt to back it up went.
     pub(super) fn of_jobs(&self) -> Option<Judged> {
         let job = self.last_job.as_ref().filter(|job| job.state != JobState::Committed)?;

@@ -11,6 +11,7 @@ use super::findings::Judged;
 use crate::engine::pg::Gone;
 use crate::engine::pg::another_cluster::Change;
 use crate::jobs::LastJob;
+use crate::prune::Reasons;
 use crate::repository::findings::suspect;
 use crate::repository::statements::lost_words;
 use crate::repository::{CLOCKS_APART, Forgotten};
@@ -85,7 +86,9 @@ pub struct SourceStatus {
     /// What somebody said by which nothing of it may go, and since when.
     pub frozen: Vec<(String, Timestamp)>,
     /// Why nothing of it may go now, as the plan of a removal says.
-    pub kept: Vec<String>,
+    pub kept: Reasons,
+    /// Whether what no policy keeps is removed on a schedule.
+    pub prunes: bool,
     /// What is in doubt of what was said of it, each with what to do.
     pub said_in_doubt: Vec<String>,
     /// What the newest drill speaks against, each in a sentence.
@@ -203,15 +206,9 @@ impl SourceStatus {
             let text = format!("{why} here: until then nothing is written, and no backup is made");
             Judged::attention(FindingCode::MarkerNewer, "", text)
         }));
-        found.extend(self.overdue.map(|due| {
-            let text = format!(
-                "a run was due at {due:.0} and has not begun{}: check that the agent runs \
-                 (`systemctl status drctl`), or the timer that you use, or run `drctl backup {}`",
-                self.last_failure().map(|failed| format!(" since {failed}")).unwrap_or_default(),
-                self.source
-            );
-            Judged::attention(FindingCode::Overdue, "", text).since(due)
-        }));
+        found.extend(self.of_schedule());
+        let blocked = self.of_blocked(&found);
+        found.extend(blocked);
         found
     }
 
@@ -458,7 +455,8 @@ pub(super) mod tests {
             marker_lost: false,
             marker_newer: None,
             frozen: Vec::new(),
-            kept: Vec::new(),
+            kept: Reasons::default(),
+            prunes: false,
             said_in_doubt: Vec::new(),
             drill_in_doubt: Vec::new(),
             disbelieved: Vec::new(),

@@ -1,11 +1,12 @@
 //! Why nothing of a source could be removed now.
 
 use drctl_catalog::Catalog;
+use drctl_model::{FindingCode, shown};
 use tokio::time::Instant;
 
-use super::{SourceStatus, late, why, within};
+use super::{Judged, SourceStatus, late, why, within};
 use crate::host::Setup;
-use crate::prune::reasons;
+use crate::prune::{Reasons, reasons};
 use crate::repository::Repository;
 use crate::repository::statements::statements;
 
@@ -23,7 +24,8 @@ pub(super) async fn note(
         };
         let asked = within(deadline, asking).await.unwrap_or_else(|| Err(late()));
         status.kept = asked.unwrap_or_else(|error| {
-            vec![format!("whether something may go is not known: {}", why(&error))]
+            let text = format!("whether something may go is not known: {}", why(&error));
+            Reasons { lasting: Vec::new(), passing: vec![text] }
         });
     }
 }
@@ -32,12 +34,37 @@ impl SourceStatus {
     /// Those that no finding tells, for people. What another tool keeps is never removed by us.
     #[must_use]
     pub fn keeps(&self) -> Vec<&str> {
-        let newest = self.newest_good.as_ref().or(self.suspect.as_ref());
-        if newest.is_some_and(|one| one.kind.external().is_some()) {
+        if self.is_external() {
             return Vec::new();
         }
         let findings = self.findings();
-        let is_told = |why: &&String| findings.iter().any(|one| one.text.contains(why.as_str()));
-        self.kept.iter().filter(|why| !is_told(why)).map(String::as_str).collect()
+        let all = self.kept.all().filter(|why| !is_told(&findings, why));
+        all.map(String::as_str).collect()
     }
+
+    /// That nothing is removed on schedule, for a reason that does not pass by itself and that nothing
+    /// `found` tells.
+    pub(super) fn of_blocked(&self, found: &[Judged]) -> Option<Judged> {
+        if !self.prunes || self.is_external() {
+            return None;
+        }
+        let untold: Vec<&String> =
+            self.kept.lasting.iter().filter(|why| !is_told(found, why)).collect();
+        let first = untold.first()?;
+        let more = match untold.len() {
+            1 => String::new(),
+            many => format!(" ({} more: `drctl prune {}`)", many - 1, self.source),
+        };
+        let text = format!("nothing of it is removed, and it grows: {}{more}", shown(first, 400));
+        Some(Judged::attention(FindingCode::RemovalBlocked, "", text).of_all(untold))
+    }
+
+    fn is_external(&self) -> bool {
+        let newest = self.newest_good.as_ref().or(self.suspect.as_ref());
+        newest.is_some_and(|one| one.kind.external().is_some())
+    }
+}
+
+fn is_told(found: &[Judged], why: &str) -> bool {
+    found.iter().any(|one| one.text.contains(why))
 }

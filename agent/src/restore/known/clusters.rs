@@ -119,10 +119,9 @@ impl Known {
         let lived = |one: &OtherCluster| one.archive.may_have_lived_at(one.system_id, *at);
         let mut rest = self.others.iter().filter(|one| one.system_id != other);
         let current = self.archive.may_have_lived_at(self.system_id, *at);
-        let ours = [Some(other), Some(self.system_id)];
-        let dumped = self.dumped.iter().any(|(id, first)| {
+        let dumped = self.dumped.iter().filter(|(id, _)| **id != Some(other)).any(|(id, first)| {
             let made = id.map_or(Timestamp::MIN, made);
-            !ours.contains(id) && made.min(*first) <= *at
+            made.min(*first) <= *at
         });
         (self.stanza.is_none() && !current && !dumped && !rest.any(lived)).then_some(other)
     }
@@ -216,6 +215,7 @@ mod tests {
         assert!(lived(&[(Some(70), 80)]), "of one that was made later");
         assert!(!lived(&[(Some(20), 60)]), "of one that was made before");
         assert!(!lived(&[(Some(70), 40)]), "whose clock was ahead when it was made");
+        assert!(!lived(&[(Some(100), 40)]), "so was that of the current one");
         assert!(!lived(&[(None, 60)]), "of one that nobody knows");
         let known = of(&[(100, None), (10, None), (20, None)]);
         assert_eq!(known.lived_alone(made(10), &Target::Time(at(50))), None, "two lived");

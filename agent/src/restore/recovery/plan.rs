@@ -62,7 +62,9 @@ pub async fn plan<'a>(
     tell: &mut (dyn FnMut(PlanNote) + Send),
 ) -> Result<Result<Planned<'a>, Refusal>> {
     let (mut planned, current) = plan_in(setup, request.clone(), tell).await?;
-    if let Err(Refusal::NoPlan { lived: Some(lived), .. }) = &planned {
+    if let Err(Refusal::NoPlan { lived: Some(lived), .. }) = &planned
+        && nothing_is_lost(setup, &request.source).await?
+    {
         let request = RecoveryRequest { system_id: Some(*lived), ..request };
         // Where that leads nowhere either, the refusal of what was asked for names the cluster.
         if let (Ok(earlier), _) = plan_in(setup, request, tell).await? {
@@ -70,6 +72,14 @@ pub async fn plan<'a>(
         }
     }
     Ok(planned)
+}
+
+/// Whether all is there that this host's catalog knows of a source, and that its signed manifests name: what
+/// is gone may have been of a cluster of which nothing else tells.
+async fn nothing_is_lost(setup: &Setup, source: &SourceId) -> Result<bool> {
+    let repository = setup.repository().await?;
+    let Some(cache) = setup.log_cache(&repository).await else { return Ok(false) };
+    Ok(losses::look_for_losses(setup, &repository, &cache, source).await?.is_empty())
 }
 
 /// Plans a recovery in one cluster, and tells which, whose base has all its objects, and whose log can

@@ -60,6 +60,10 @@ pub enum WalEvent {
 pub struct WalStream {
     replication: Replication,
     at: Lsn,
+    /// Up to where the server said that it has WAL.
+    written: Lsn,
+    /// Up to where it was told that all is kept.
+    confirmed: Lsn,
     ending: Option<Ending>,
     /// When the server was asked for a sign of life.
     asked: Instant,
@@ -95,7 +99,17 @@ impl Replication {
         self.wire.bear(patience);
         in_time(&action, patience, self.begun(&command, &action)).await?;
         let (ending, asked, promised) = (None, Instant::now(), None);
-        Ok(WalStream { replication: self, at: from, ending, asked, promised, patience })
+        let (at, written, confirmed) = (from, from, from);
+        Ok(WalStream {
+            replication: self,
+            at,
+            written,
+            confirmed,
+            ending,
+            asked,
+            promised,
+            patience,
+        })
     }
 
     async fn begun(&mut self, command: &str, action: &str) -> Result<(), EngineError> {
@@ -122,6 +136,13 @@ impl WalStream {
     #[must_use]
     pub fn at(&self) -> Lsn {
         self.at
+    }
+
+    /// The WAL that the server is known to have, and was not told to be kept: from where to where. Empty
+    /// where all is.
+    #[must_use]
+    pub fn unsafe_wal(&self) -> (Lsn, Lsn) {
+        (self.confirmed, self.written.max(self.at).max(self.confirmed))
     }
 
     /// Host and port, for people.
@@ -177,6 +198,7 @@ impl WalStream {
                     return Err(lost(READING)(io::Error::other(text)));
                 }
                 self.at = start.plus(data.len() as u64);
+                self.written = self.written.max(server_end);
                 self.promised = None;
                 Ok(WalEvent::Data { start, server_end, bytes: data })
             }
@@ -184,6 +206,7 @@ impl WalStream {
                 let server_end = Lsn(data.get_u64());
                 let _sent_at = data.get_i64();
                 let reply = data.get_u8() != 0;
+                self.written = self.written.max(server_end);
                 self.is_kept(server_end)?;
                 Ok(WalEvent::Keepalive { server_end, reply })
             }
@@ -268,6 +291,8 @@ impl WalStream {
             self.asked = Instant::now();
         }
         status.put_u8(u8::from(asks));
-        self.replication.wire.copy_data(&status).await.map_err(lost(READING))
+        self.replication.wire.copy_data(&status).await.map_err(lost(READING))?;
+        self.confirmed = self.confirmed.max(safe);
+        Ok(())
     }
 }

@@ -26,7 +26,7 @@ use self::watch::{stands_still, watch};
 use super::cutter::{Cuts, Cutter};
 use super::taken::{taken, within};
 use super::timelines::Wal;
-use crate::host::{AgentError, Stop};
+use crate::host::{AgentError, Stop, figures};
 use crate::log::{CatchUp, GroupCommit, LogStore, Standstill, UploadQueue};
 
 pub(crate) use health::{LogFinding, log_findings};
@@ -239,11 +239,28 @@ async fn stream_once(
         Some(ended) => ended,
         None => {
             cutter.cut().into_iter().for_each(|cut| queue.send(cut));
-            if let Some(safe) = queue.all_arrived().await? {
+            let arrived = queue.all_arrived().await;
+            if let Ok(Some(safe)) = arrived {
                 stream.confirm(safe, log_store.now()).await?;
             }
+            tell_what_is_not_safe(&log_store.source, &shipping.slot, stream.unsafe_wal());
+            arrived?;
             Err(AgentError::Interrupted.into())
         }
+    }
+}
+
+/// Where the bucket ends, and what the server has behind that, for whoever ends a stream.
+fn tell_what_is_not_safe(source: &SourceId, slot: &str, (from, until): (Lsn, Lsn)) {
+    match until.since(from) {
+        0 => tracing::info!(
+            "the stream of {source} ends: the bucket has all WAL that came, up to {from}"
+        ),
+        bytes => tracing::warn!(
+            "the stream of {source} ends, and {} of WAL, {from} to {until}, are NOT in the bucket yet: the \
+             server keeps them behind the slot {slot} for the next stream",
+            figures::bytes(bytes)
+        ),
     }
 }
 
