@@ -244,3 +244,44 @@ pub(crate) fn find(
     reader.report.advise(&text.span, format!("there is no policy `{name}`"), advice);
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::{date, time};
+
+    use super::*;
+
+    #[test]
+    fn a_run_begins_with_all_of_its_jitter_in_the_window_and_on_no_black_date() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let berlin = time_zone("Europe/Berlin").unwrap();
+        let objectives = Objectives { rpo: None, rto: None, max_duration: None };
+        let mut policy = Policy {
+            name: "daily".to_owned(),
+            schedule: Some(Schedule::new("0 1 * * *", berlin.clone()).unwrap()),
+            timezone: berlin,
+            jitter: Duration::ZERO,
+            window: None,
+            blackout: Vec::new(),
+            attempts: 1,
+            compression_level: 3,
+            log_compression_level: 1,
+            retention: RetentionPolicy::default(),
+            objectives,
+            prune: PrunePolicy { schedule: None },
+            verify: VerifyPolicy { schedule: None, within: Duration::ZERO, bytes_per_second: None },
+            log_index: LogIndexPolicy { schedule: None },
+        };
+        let begun = at("2026-03-01T00:00:10Z");
+        let due = at("2026-03-02T00:00:00Z");
+        assert_eq!(policy.due_after(begun), Some((due, due)));
+        policy.jitter = Duration::from_secs(4 * 3600);
+        assert_eq!(policy.due_after(begun), Some((due, at("2026-03-02T04:00:00Z"))));
+        policy.window = Window::new(time(22, 0, 0, 0), time(4, 0, 0, 0));
+        assert_eq!(policy.due_after(begun), Some((due, at("2026-03-02T21:00:00Z"))));
+        policy.blackout = vec![Blackout::new(date(2026, 3, 2), date(2026, 3, 4)).unwrap()];
+        assert_eq!(policy.due_after(begun), Some((due, at("2026-03-04T23:00:00Z"))));
+        policy.schedule = None;
+        assert_eq!(policy.due_after(begun), None);
+    }
+}

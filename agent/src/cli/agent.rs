@@ -45,17 +45,17 @@ pub(super) async fn ask_agent(
     verb: &AgentVerb,
 ) -> Result<Exit> {
     let request = match verb {
-        AgentVerb::Jobs { .. } => Request::Jobs,
+        AgentVerb::Jobs(_) => Request::Jobs,
         AgentVerb::Run(args) => Request::Run(which(args)?),
         AgentVerb::Pause(args) => Request::Pause(some(args)?),
         AgentVerb::Resume(args) => Request::Resume(some(args)?),
         AgentVerb::Cancel(args) => Request::Cancel(which(args)?),
-        AgentVerb::Reload => Request::Reload,
+        AgentVerb::Reload(_) => Request::Reload,
     };
     // Whoever names the socket needs no configuration: one that is wrong is what he may ask about.
-    let object = match verb {
-        AgentVerb::Jobs { socket: Some(socket) } => ask(socket, owner(socket), &request).await?,
-        _ => {
+    let object = match verb.socket() {
+        Some(socket) => ask(socket, owner(socket), &request).await?,
+        None => {
             let setup = setup()?;
             let asked = ask_of(&setup, &request).await;
             asked.map_err(|refused| unknown(&setup, verb, refused))?
@@ -75,7 +75,7 @@ fn unknown(setup: &Setup, verb: &AgentVerb, refused: Error) -> Error {
         AgentVerb::Pause(SomeJobs { source, .. }) | AgentVerb::Resume(SomeJobs { source, .. }) => {
             source.as_ref()
         }
-        AgentVerb::Jobs { .. } | AgentVerb::Reload => None,
+        AgentVerb::Jobs(_) | AgentVerb::Reload(_) => None,
     };
     let is_refused = matches!(refused.downcast_ref(), Some(AgentError::AgentRefused(_)));
     match named.filter(|_| is_refused).map(|name| setup.source(name)) {

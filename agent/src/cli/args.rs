@@ -298,6 +298,9 @@ pub struct VerifyArgs {
 pub struct PruneArgs {
     /// Only this source.
     pub source: Option<String>,
+    /// Show what would go and why the rest stays, and remove nothing. The default.
+    #[arg(long, conflicts_with = "yes")]
+    pub plan: bool,
     /// Remove what was shown with this digest, if it is still what would be removed.
     #[arg(long, value_name = "DIGEST", requires = "source")]
     pub yes: Option<String>,

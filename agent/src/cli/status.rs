@@ -58,7 +58,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
     };
     let agent = agent(setup).await;
     let unprotected = unprotected(setup).await;
-    let in_vain = waits_in_vain(&judged, agent.as_ref(), is_running(setup));
+    let in_vain = waits_in_vain(setup, &judged, agent.as_ref());
     let logged = standing(setup);
     let object = json!({
         "audit": standing_json(&logged), "agent": agent, "agent_missing": in_vain.is_some(),
@@ -79,7 +79,10 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
         text
     });
     let fails = agent.as_ref().is_some_and(|agent| agent["beat_failed"].is_string());
-    let is_amiss = fails || !silent.is_empty() || logged.problem.is_some();
+    let refused = agent.as_ref().is_some_and(|agent| agent["refused_configuration"].is_string());
+    // A schedule is told as overdue; of WAL that nobody streams nothing else tells while commits wait.
+    let waits = in_vain.is_some() && streams(setup);
+    let is_amiss = fails || refused || waits || !silent.is_empty() || logged.problem.is_some();
     let of_host = is_amiss.then_some(Health::Attention);
     let of_sources = judged.iter().map(|(_, findings)| health(findings));
     let worst = of_sources.chain(of_host).max();
@@ -152,19 +155,30 @@ fn next_due(next: Option<Timestamp>, agent: Option<&Value>, source: &SourceId) -
     }
 }
 
-/// What is said where a policy has a schedule, and no agent answers that would keep it.
+/// What is said where a policy has a schedule, or the agent is to stream WAL, and no agent runs that would.
 fn waits_in_vain(
+    setup: &Setup,
     judged: &[(&SourceStatus, Vec<Judged>)],
     agent: Option<&Value>,
-    runs: Option<bool>,
 ) -> Option<&'static str> {
     let scheduled = judged.iter().any(|(one, _)| one.next.is_some());
-    match (agent, runs) {
-        (None, Some(false)) if scheduled => Some(
-            "no agent runs on this host: scheduled backups are not taken (systemctl status drctl)",
-        ),
-        _ => None,
-    }
+    let what = match (scheduled, streams(setup)) {
+        (false, false) => return None,
+        (true, false) => {
+            "no agent runs on this host: scheduled backups are not taken (systemctl status drctl)"
+        }
+        (_, true) => {
+            "no agent runs on this host: neither are scheduled backups taken nor is WAL streamed (systemctl \
+             status drctl)"
+        }
+    };
+    (agent.is_none() && is_running(setup) == Some(false)).then_some(what)
+}
+
+/// Whether the agent is to stream the WAL of a source.
+fn streams(setup: &Setup) -> bool {
+    let mut sources = setup.config.sources.values().filter(|source| source.enabled);
+    sources.any(|source| source.engine.log().is_some_and(|log| log.way.is_stream()))
 }
 
 /// The servers of this host that no source backs up.

@@ -12,7 +12,7 @@ use crate::common::{NEVER, Shop};
 pub(crate) fn backed_up_days_ago(shop: &Shop, days: u32) {
     let mut command = shop.site.command(&["--json", "backup", "shop"]);
     command.env("LD_PRELOAD", faketime()).env("FAKETIME", format!("-{days}d"));
-    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
     let _ = Ran::of(&command.output().expect("start drctl")).ended(0);
 }
 

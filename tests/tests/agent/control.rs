@@ -230,6 +230,16 @@ fn a_job_that_is_not_there_is_told_from_a_source_that_is_not() {
 }
 
 #[test]
+fn wal_that_no_agent_streams_is_told() {
+    let shop = Shop::open("0 3 1 1 *");
+    let _ = shop.site.json(0, &["backup", "shop"]);
+    shop.site.replace("engine = \"pg_dump\"", "engine = \"base_backup\"\nlog = \"synchronous\"");
+    let told = shop.site.drctl(&["status", "--check"]).ended(3).out;
+    assert!(told.contains("nor is WAL streamed"), "{told}");
+    assert_eq!(shop.site.json(0, &["status"])["agent_missing"], true);
+}
+
+#[test]
 fn a_schedule_that_no_agent_keeps_is_told() {
     let shop = Shop::open("0 3 * * *");
     let _ = shop.site.json(0, &["backup", "shop"]);

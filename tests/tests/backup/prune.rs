@@ -85,6 +85,32 @@ pub(crate) fn newest_first(ids: &[String]) -> Vec<String> {
 }
 
 #[test]
+fn a_streak_of_failures_blocks_removal_and_is_told_where_that_is_scheduled() {
+    let shop = Shop::open();
+    let site = &shop.site;
+    site.retention("last = 1");
+    let _ = (site.backup(), site.backup());
+    let port = format!("port = {}\n", shop.server.port());
+    site.replace(&port, "port = 1\n");
+    let blocked = || site.json(0, &["prune", "shop", "--plan"])["sources"][0]["blocked"].clone();
+    for failed in 1..=3 {
+        assert_eq!(blocked(), serde_json::json!([]), "{failed}");
+        let _ = site.drctl(&["backup", "shop"]).ended(10);
+    }
+    assert!(blocked().to_string().contains("its last 3 backups failed"), "{}", blocked());
+    assert!(site.told("removal_blocked").is_empty(), "nobody has it removed on a schedule");
+    let policy = site.path("etc/policies.d/daily.toml");
+    let text = std::fs::read_to_string(&policy).unwrap();
+    std::fs::write(&policy, text.replace("[prune]\n#", "[prune]\n")).unwrap();
+    let told = site.told("removal_blocked");
+    assert!(told[0]["text"].to_string().contains("its last 3 backups failed"), "{told:?}");
+    // The next one ends it.
+    site.replace("port = 1\n", &port);
+    let _ = site.backup();
+    assert_eq!((blocked(), site.told("removal_blocked")), (serde_json::json!([]), vec![]));
+}
+
+#[test]
 fn what_no_policy_keeps_is_shown_and_removed_when_that_is_said() {
     let shop = shop(3);
     let ids = backups(&shop, 5);

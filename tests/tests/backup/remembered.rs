@@ -274,4 +274,12 @@ fn a_run_that_nobody_began_is_overdue() {
     let _ = shop.site.json(0, &["catalog", "rebuild"]);
     let told = findings(&shop);
     assert!(told.contains("a run was due at ") && told.contains("has not begun"), "{told}");
+    // On a date that is blacked out none begins, and none is missed.
+    let policies = fs::read_dir(shop.site.path("etc/policies.d")).unwrap();
+    let policy = policies.map(|entry| entry.unwrap().path()).next().unwrap();
+    let text = fs::read_to_string(&policy).unwrap();
+    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+    let (from, until) = (today - jiff::Span::new().days(3), today + jiff::Span::new().days(1));
+    fs::write(&policy, format!("blackout = [\"{from}..{until}\"]\n{text}")).unwrap();
+    assert!(!findings(&shop).contains("a run was due at "), "{}", findings(&shop));
 }

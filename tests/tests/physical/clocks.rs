@@ -14,7 +14,7 @@ fn drctl_at(shop: &Archiving, off: i32, words: &[&str]) -> Value {
     // Not for the program that changes the account: the library's files would be that one's.
     let mut command = shop.as_owner("env");
     command.arg(format!("LD_PRELOAD={}", faketime())).arg(format!("FAKETIME={off:+}s"));
-    command.arg("FAKETIME_DONT_FAKE_MONOTONIC=1").arg(shop.program());
+    command.args(["FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1"]).arg(shop.program());
     command.env("DRCTL_CONFIG", shop.site.config()).arg("--json").args(words);
     Ran::of(&command.output().expect("start drctl")).ended(0).json()
 }

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use drctl_model::JobKind;
@@ -7,12 +7,7 @@ use drctl_model::JobKind;
 #[derive(Debug, Subcommand)]
 pub enum AgentVerb {
     /// Show what the agent does: what runs, what comes next, what was missed and why.
-    Jobs {
-        /// Where the agent listens. Then no configuration is read, so this works while that is wrong.
-        /// Default: as the configuration says.
-        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-        socket: Option<PathBuf>,
-    },
+    Jobs(AgentAt),
     /// Have the agent begin a job now, whatever its schedule says.
     Run(JobArgs),
     /// Have the agent start no more runs of a job, until it is resumed or the agent starts again.
@@ -22,7 +17,28 @@ pub enum AgentVerb {
     /// Have the agent end the run of a job.
     Cancel(JobArgs),
     /// Have the agent read its configuration again. A wrong one is refused, and the old one goes on.
-    Reload,
+    Reload(AgentAt),
+}
+
+impl AgentVerb {
+    /// Where the agent listens, where that is named.
+    pub fn socket(&self) -> Option<&Path> {
+        let at = match self {
+            AgentVerb::Jobs(at) | AgentVerb::Reload(at) => at,
+            AgentVerb::Run(JobArgs { at, .. }) | AgentVerb::Cancel(JobArgs { at, .. }) => at,
+            AgentVerb::Pause(SomeJobs { at, .. }) | AgentVerb::Resume(SomeJobs { at, .. }) => at,
+        };
+        at.socket.as_deref()
+    }
+}
+
+/// Which agent is asked.
+#[derive(Debug, Clone, Args)]
+pub struct AgentAt {
+    /// Where the agent listens. Then no configuration is read, so this works while that is wrong, and
+    /// where you may not read it. Default: as the configuration says.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    socket: Option<PathBuf>,
 }
 
 /// A job of the agent.
@@ -33,6 +49,9 @@ pub struct JobArgs {
     /// What the job does.
     #[arg(default_value = "backup")]
     pub kind: Kind,
+    /// Where to ask.
+    #[command(flatten)]
+    pub at: AgentAt,
 }
 
 /// One job of the agent, all of a source, or all.
@@ -43,6 +62,9 @@ pub struct SomeJobs {
     /// Only this one.
     #[arg(requires = "source")]
     pub kind: Option<Kind>,
+    /// Where to ask.
+    #[command(flatten)]
+    pub at: AgentAt,
 }
 
 /// What a job does.
