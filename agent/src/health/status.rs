@@ -13,15 +13,15 @@ use anyhow::Result;
 use drctl_catalog::{Catalog, CatalogError, Lost, Subject};
 use drctl_engines::backrest::Info;
 use drctl_model::{BackupId, BackupSummary, Fault, SourceId, Verification, newest, shown};
+use drctl_policies::Source;
 use drctl_policies::recovery::{RecoverableUntil, Want};
 use drctl_policies::watch::JOB_LATE;
-use drctl_policies::{Policy, Source};
 use drctl_store::{Alarm, layout};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 
 use crate::engine;
-use crate::engine::pg::another_cluster;
+use crate::engine::pg::another_cluster::{self, Change};
 use crate::engine::pgbackrest::{StanzaArchive, StanzaView, mark_now};
 use crate::host::locks::is_held;
 use crate::host::{Failure, Setup};
@@ -328,17 +328,14 @@ async fn one(
         newer_backups: Vec::new(),
         newer: Vec::new(),
         broken,
-        changed: another_cluster::change(id, &dated(&all, now, another_cluster::has_cluster))
-            .or_else(|| another_cluster::change(id, &all)),
+        changed: changed(id, &all, now),
         age,
         future,
         rpo,
         last_job,
         jobs,
         running,
-        overdue: begun
-            .filter(|_| source.enabled)
-            .and_then(|begun| overdue(&source.policy, begun, now)),
+        overdue: begun.and_then(|begun| overdue(source, begun, now)),
         next: schedule.and_then(|schedule| schedule.next_after(now)),
         log: None,
         vanished: Vec::new(),
@@ -350,9 +347,16 @@ async fn one(
     })
 }
 
+/// That the newest backups are of another cluster than those before. Which clock is wrong nobody knows: neither
+/// look may hide what the other finds.
+fn changed(source: &SourceId, all: &[BackupSummary], now: Timestamp) -> Option<Change> {
+    another_cluster::change(source, &dated(all, now, another_cluster::has_cluster))
+        .or_else(|| another_cluster::change(source, all))
+}
+
 /// When a run was due that nobody has begun, of a schedule whose last run is known.
-fn overdue(policy: &Policy, begun: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    let (due, begins) = policy.due_after(begun)?;
+fn overdue(source: &Source, begun: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let (due, begins) = source.policy.due_after(begun).filter(|_| source.enabled)?;
     let late = begins.checked_add(JOB_LATE).is_ok_and(|late| late < now);
     late.then_some(due)
 }

@@ -222,19 +222,22 @@ fn a_cluster_that_took_anothers_place_hides_none_of_the_old_ones_moments() {
     assert_eq!(ticks(&path), list(1..16));
     let (ran, _folder, _) = shop.recover(&["--to-end", "--system-id", "77"]);
     assert!(ran.failed(5, "no_backup").contains(&old));
+    nobody_chooses_while_something_is_gone(&shop, (&moment, &old));
+}
 
-    // What is gone may have been of a third one, whoever looks first.
+/// What is gone may have been of a third cluster, whoever looks first.
+fn nobody_chooses_while_something_is_gone(shop: &Archiving, (moment, old): (&str, &str)) {
     let gone = shop.back_up()["backup"]["backup"].as_str().unwrap().to_owned();
     let (place, aside) =
         (shop.site.path("repository/s/shop/b").join(&gone), shop.site.path("aside"));
     fs::rename(&place, &aside).unwrap();
-    let (ran, _folder, path) = shop.recover(&["--to-time", &moment]);
+    let (ran, _folder, path) = shop.recover(&["--to-time", moment]);
     let said = ran.failed(5, "no_plan");
     assert!(said.contains(&format!("--system-id {old}")) && !path.exists(), "{said}");
     fs::rename(&aside, &place).unwrap();
     // Whoever looks sees that it is back.
     let _ = shop.drctl(&["status"]).ended(0);
-    let (ran, _folder, _) = shop.recover(&["--to-time", &moment, "--plan"]);
+    let (ran, _folder, _) = shop.recover(&["--to-time", moment, "--plan"]);
     let _ = ran.ended(0);
 }
 
