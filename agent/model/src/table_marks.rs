@@ -18,6 +18,8 @@ const ROW: usize = 18;
 /// What is known of one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TableMark {
+    /// It is there.
+    pub there: bool,
     /// It has more than 1,000 rows.
     pub large: bool,
     /// It had more than 1,000 rows once and none in a later backup that counts: that tells nothing.
@@ -38,13 +40,14 @@ impl TableMark {
     }
 
     fn bits(self) -> u8 {
-        let all = [self.large, self.emptied, self.gone, self.ransom_note];
+        let all = [self.there, self.large, self.emptied, self.gone, self.ransom_note];
         all.iter().rev().fold(0, |bits, set| bits << 1 | u8::from(*set))
     }
 
     fn of(bits: u8, calm: u8) -> Option<Self> {
-        let [large, emptied, gone, ransom_note] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
-        let mark = TableMark { large, emptied, gone, ransom_note, calm };
+        let [there, large, emptied, gone, ransom_note] =
+            [1, 2, 4, 8, 16].map(|bit| bits & bit != 0);
+        let mark = TableMark { there, large, emptied, gone, ransom_note, calm };
         (mark.bits() == bits && !mark.is_plain()).then_some(mark)
     }
 }
@@ -94,7 +97,7 @@ mod tests {
     proptest! {
         #[test]
         fn marks_of_tables_are_read_as_they_were_written(
-            all in proptest::collection::btree_map(any::<[u8; 16]>(), (1u8..16, any::<u8>()), 0..20),
+            all in proptest::collection::btree_map(any::<[u8; 16]>(), (1u8..32, any::<u8>()), 0..20),
             cut in 1usize..ROW,
             flipped in any::<(usize, u8)>(),
         ) {

@@ -67,8 +67,7 @@ impl<'a> Before<'a> {
                 // It may have been accepted when the newer ones were there; since then it may be over.
                 let calm = older.calm.saturating_add(since);
                 if !(mark.emptied || mark.gone) && calm < CALM {
-                    let large = mark.large;
-                    *mark = TableMark { large, calm, ransom_note: mark.ransom_note, ..*older };
+                    (mark.emptied, mark.gone, mark.calm) = (older.emptied, older.gone, calm);
                 }
             }
         }
@@ -161,7 +160,8 @@ pub(crate) fn compare(tables: &Tables, before: Option<&Before<'_>>) -> (TableMar
     let mut new: BTreeMap<&[u8], usize> = BTreeMap::new();
     for (key, table) in tables {
         let (was, large) = (known(key).unwrap_or_default(), table.rows > FEW_ROWS);
-        if large && !was.large {
+        // Whatever was there before and grew, or was empty, is none.
+        if large && was == TableMark::default() {
             *new.entry(&key[..SCHEMA_BYTES]).or_default() += 1;
         }
         if table.ransom_note && !was.ransom_note {
@@ -169,15 +169,17 @@ pub(crate) fn compare(tables: &Tables, before: Option<&Before<'_>>) -> (TableMar
         }
         let calm = if large { was.calm.saturating_add(1).min(CALM) } else { 0 };
         let (emptied, gone) = (was.emptied && calm < CALM, was.gone && calm < CALM);
-        let mark = TableMark { large, emptied, gone, ransom_note: table.ransom_note, calm };
+        let ransom_note = table.ransom_note;
+        let mark = TableMark { there: true, large, emptied, gone, ransom_note, calm };
         marks.insert(*key, mark);
     }
     let mut missing = 0;
     for (key, was) in before.iter().flat_map(|before| &before.marks.0) {
         let table = tables.get(key);
         let (is_gone, has_lost) = (table.is_none(), table.is_none_or(|table| table.rows == 0));
-        missing += usize::from(is_gone);
-        if is_gone && missing > GONE {
+        // However many there are that may be gone: one of which that tells something is looked at.
+        missing += usize::from(is_gone && !was.large);
+        if is_gone && !was.large && (missing > GONE || !(was.emptied || was.gone)) {
             continue;
         }
         let of_it = marks.entry(*key).or_default();
@@ -378,6 +380,9 @@ mod tests {
         assert_eq!(beside(&before, &renamed), Compared::default());
         let found = beside(&before, &of(&[("note", 2_000)]));
         assert!(found.suspect[0].ends_with("0 empty, 1 gone"), "one for one: {found:?}");
+        let grown = of(&[("stage_a", 1_500), ("audit", 990)]);
+        let found = beside(&grown, &of(&[("audit", 1_010)]));
+        assert!(found.suspect[0].ends_with("0 empty, 1 gone"), "one that grew: {found:?}");
         let found = beside(&before, &of(&[("stage_b", 900), ("orders", 4_000)]));
         assert!(found.suspect[0].ends_with("0 empty, 1 gone"), "a small one: {found:?}");
         let twice: Facts =

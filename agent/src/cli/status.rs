@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use drctl_model::{BackupId, SourceId};
+use drctl_model::{BackupId, JobKind, SourceId};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -81,7 +81,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
     let fails = agent.as_ref().is_some_and(|agent| agent["beat_failed"].is_string());
     let refused = agent.as_ref().is_some_and(|agent| agent["refused_configuration"].is_string());
     // A schedule is told as overdue; of WAL that nobody streams nothing else tells while commits wait.
-    let waits = in_vain.is_some() && streams(setup);
+    let waits = in_vain.is_some() && streams(setup, &judged);
     let is_amiss = fails || refused || waits || !silent.is_empty() || logged.problem.is_some();
     let of_host = is_amiss.then_some(Health::Attention);
     let of_sources = judged.iter().map(|(_, findings)| health(findings));
@@ -162,12 +162,13 @@ fn waits_in_vain(
     agent: Option<&Value>,
 ) -> Option<&'static str> {
     let scheduled = judged.iter().any(|(one, _)| one.next.is_some());
-    let what = match (scheduled, streams(setup)) {
+    let what = match (scheduled, streams(setup, judged)) {
         (false, false) => return None,
+        (false, true) => "no agent runs on this host: no WAL is streamed (systemctl status drctl)",
         (true, false) => {
             "no agent runs on this host: scheduled backups are not taken (systemctl status drctl)"
         }
-        (_, true) => {
+        (true, true) => {
             "no agent runs on this host: neither are scheduled backups taken nor is WAL streamed (systemctl \
              status drctl)"
         }
@@ -175,10 +176,15 @@ fn waits_in_vain(
     (agent.is_none() && is_running(setup) == Some(false)).then_some(what)
 }
 
-/// Whether the agent is to stream the WAL of a source.
-fn streams(setup: &Setup) -> bool {
-    let mut sources = setup.config.sources.values().filter(|source| source.enabled);
-    sources.any(|source| source.engine.log().is_some_and(|log| log.way.is_stream()))
+/// Whether the agent is to stream the WAL of a source, and no command does.
+fn streams(setup: &Setup, judged: &[(&SourceStatus, Vec<Judged>)]) -> bool {
+    let is_streamed =
+        |last: &LastJob| last.job.kind == JobKind::LogStream && last.running == Some(true);
+    judged.iter().any(|(one, _)| {
+        let source = setup.config.sources.get(&one.source).filter(|source| source.enabled);
+        let log = source.and_then(|source| source.engine.log());
+        log.is_some_and(|log| log.way.is_stream()) && !one.jobs.iter().any(is_streamed)
+    })
 }
 
 /// The servers of this host that no source backs up.

@@ -52,6 +52,7 @@ pub(super) async fn wal(
                 slot: slot.clone(),
                 heartbeat: Some(heartbeat).filter(|every| !every.is_zero()),
                 heartbeat_table: *heartbeat_table,
+                bears: None,
                 catch_up: None,
             };
             let say = |text| screen.say(text);

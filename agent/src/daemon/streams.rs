@@ -13,6 +13,9 @@ const INTERVAL: Duration = Duration::from_secs(3);
 /// How many pieces may be on their way at once, as `wal stream` has it.
 const PUTS: usize = 4;
 
+/// A server may be away for so long, until its stream counts as failed, which is told.
+const AWAY: Duration = Duration::from_secs(120);
+
 /// The options of a stream.
 pub(super) fn options(log: &LogSettings, catch_up: Option<CatchUp>) -> StreamOptions {
     StreamOptions {
@@ -22,6 +25,7 @@ pub(super) fn options(log: &LogSettings, catch_up: Option<CatchUp>) -> StreamOpt
         slot: log.slot.clone(),
         heartbeat: Some(log.heartbeat).filter(|every| !every.is_zero()),
         heartbeat_table: log.heartbeat_table,
+        bears: Some(AWAY),
         catch_up,
     }
 }

@@ -125,7 +125,7 @@ pub(super) async fn prune(setup: &Setup, key: &JobKey, stop: &Stop) -> Result<()
     let source = key.source.as_str();
     let _ = until_free(setup, key, None, stop).await?;
     let (plan, done) = remove_unattended(&setup.for_prune(), &key.source, stop).await?;
-    for why in &plan.blocked {
+    for why in plan.blocked.iter().chain(&plan.unattended) {
         tracing::warn!(source, "removal is blocked: {}", shown(why, 300));
     }
     for (what, why) in &done.retained {

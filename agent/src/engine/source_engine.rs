@@ -46,6 +46,9 @@ pub(crate) struct StreamOptions {
     pub(crate) heartbeat: Option<Duration>,
     /// Whether that is a row of a table.
     pub(crate) heartbeat_table: bool,
+    /// For how long a server that was reached once may be away, until the stream ends as failed; nothing:
+    /// for ever.
+    pub(crate) bears: Option<Duration>,
     /// What it gives way to while no commit waits for it; nothing: to nothing.
     pub(crate) catch_up: Option<CatchUp>,
 }

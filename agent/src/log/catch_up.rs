@@ -31,7 +31,9 @@ impl CatchUp {
         let patience = self.patience((first, now), waiting);
         if !patience.is_zero() {
             // What may wait no longer goes.
-            let _ = timeout(patience, self.pace.ready()).await;
+            if timeout(patience, self.pace.ready()).await.is_err() {
+                self.pace.has_waited(patience);
+            }
         }
         self.pace.moved(bytes as u64);
     }
@@ -72,7 +74,10 @@ mod tests {
         assert_eq!(patience(Some(880)), 0, "half of what may be lost");
         assert_eq!(patience(Some(0)), 0);
         assert_eq!(patience(Some(2_000)), 30, "the server's clock is ahead");
-        // It goes, though all else pauses.
+        // It goes, though all else pauses, and is known to have waited.
         catch_up.ready(1, (Some(at(0)), at(1_000)), Duration::ZERO).await;
+        let (pace, age) = (Arc::clone(&catch_up.pace), Duration::from_millis(50));
+        CatchUp { pace, age }.ready(1, (Some(at(1_000)), at(1_000)), Duration::ZERO).await;
+        assert_eq!(catch_up.pace.waited(), age);
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use drctl_catalog::{Catalog, Lost};
 use drctl_model::{
-    BackupId, BackupKind, BackupSummary, Job, JobId, JobKind, JobState, SourceId, planted, shown,
+    BackupId, BackupKind, BackupSummary, FindingCode, Job, JobId, JobKind, JobState, SourceId,
+    planted, shown,
 };
 use drctl_store::layout;
 use jiff::{SignedDuration, Timestamp};
@@ -29,11 +30,11 @@ const NEWEST: &str = "the newest backup";
 const FUTURE: &str = "the backup that is dated in the future";
 const LAST: &str = "the backup that came last, and is dated before others";
 
-/// So many backups in a row that fail are a streak.
+/// So many backups in a row that fail, each as often as it is tried, are a streak.
 const STREAK: usize = 3;
 
 /// So many jobs are looked at for it.
-const LOOKED_AT: usize = 200;
+const LOOKED_AT: usize = 100;
 
 /// How many of what is in doubt are named.
 const NAMED: usize = 3;
@@ -55,19 +56,42 @@ pub(super) struct Doubts {
     pub(super) stored: BTreeMap<BackupId, Timestamp>,
 }
 
-/// Why nothing of a source may go, each reason in a sentence.
+/// Why nothing of a source may go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reasons {
     /// Those that somebody has to look into.
-    pub lasting: Vec<String>,
+    pub lasting: Vec<Reason>,
     /// Those that pass by themselves: what runs now, here or elsewhere.
     pub passing: Vec<String>,
+    /// Why nothing goes unless a person says so.
+    pub unattended: Option<String>,
+    /// Whether that could not be asked.
+    pub unknown: bool,
+}
+
+/// A reason, in a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// The sentence.
+    pub text: String,
+    /// The finding that tells of the same, where one does.
+    pub told_by: Option<FindingCode>,
+}
+
+impl Reason {
+    fn told(code: FindingCode, text: impl Into<String>) -> Self {
+        Reason { text: text.into(), told_by: Some(code) }
+    }
+
+    fn untold(text: impl Into<String>) -> Self {
+        Reason { text: text.into(), told_by: None }
+    }
 }
 
 impl Reasons {
-    /// All of them.
+    /// All of those for which nothing goes whoever asks.
     pub fn all(&self) -> impl Iterator<Item = &String> {
-        self.lasting.iter().chain(&self.passing)
+        self.lasting.iter().map(|one| &one.text).chain(&self.passing)
     }
 }
 
@@ -97,21 +121,26 @@ pub(super) async fn blocked(
     newest.extend(before);
     let mut found = in_doubt(source, (backups, &newest), &doubts);
     if repository.lost_marker || repository.newer_marker.is_some() {
-        found.push("the repository's marker is lost, or of a newer format".to_owned());
+        let code = match repository.lost_marker {
+            true => FindingCode::MarkerLost,
+            false => FindingCode::MarkerNewer,
+        };
+        found.push(Reason::told(code, "the repository's marker is lost, or of a newer format"));
     }
     if Closed::of(repository).await?.holds(source) {
-        found.push("this account may not look into all of it".to_owned());
+        found.push(Reason::untold("this account may not look into all of it"));
     }
     if setup.forgotten(catalog).is_some() {
         let text = "what this host remembers is not known, because its catalog cannot be read and written, or was \
                     made anew: look whether its disk is full; else run `drctl catalog rebuild`";
-        found.push(text.to_owned());
+        found.push(Reason::told(FindingCode::CatalogUnknown, text));
     }
     let prefix = format!("s/{source}/");
     let alarms = repository.alarms().into_iter().filter(|alarm| alarm.key.starts_with(&prefix));
     let alarms: Vec<String> = alarms.map(|alarm| shown(&alarm.key, 200)).collect();
     if !alarms.is_empty() {
-        found.push(format!("somebody meddled with {}", some(&alarms)));
+        let text = format!("somebody meddled with {}", some(&alarms));
+        found.push(Reason::told(FindingCode::ObjectMeddled, text));
     }
     // Which clock is wrong nobody knows: neither look may hide what the other finds.
     for known in [&*dated, backups] {
@@ -119,29 +148,45 @@ pub(super) async fn blocked(
             && !is_accepted(repository, source, &change.of_new).await?
         {
             let text = "its newest backups are of another cluster than those before";
-            found.push(format!("{text}: {}", change.finding.line()));
+            let text = format!("{text}: {}", change.finding.line());
+            found.push(Reason::told(FindingCode::ClusterChanged, text));
             break;
         }
     }
-    found.extend(failures(&catalog.jobs(Some(source), LOOKED_AT).await?));
-    Ok(Reasons { lasting: found, passing: running(&others, &doubts, now) })
+    let jobs = catalog.last_jobs(JobKind::Backup, source, LOOKED_AT).await?;
+    let attempts = setup.configured(source.as_str()).map_or(1, |(_, one)| one.policy.attempts);
+    let unattended = failures(&jobs, (backups, horizon(now)), attempts);
+    let passing = running(&others, &doubts, now);
+    Ok(Reasons { lasting: found, passing, unattended, unknown: false })
 }
 
-/// That the last backups failed one after the other, as this host knows: what there is may be all that there
-/// will be.
-fn failures(newest_first: &[Job]) -> Option<String> {
-    let backups = newest_first.iter().filter(|job| job.kind == JobKind::Backup);
+/// That the last backups failed one after the other, as this host knows, each as often as it is tried: what
+/// there is may be all that there will be. A good one that was begun later, on another host, ends it.
+fn failures(
+    newest_first: &[Job],
+    (backups, horizon): (&[BackupSummary], Timestamp),
+    attempts: u32,
+) -> Option<String> {
     // What somebody stopped says nothing.
-    let told = backups.filter(|job| job.state.is_final() && job.state != JobState::Cancelled);
+    let ended = newest_first.iter().filter(|job| job.state.is_final());
+    let told = ended.filter(|job| job.state != JobState::Cancelled);
     let has_failed = |job: &&Job| matches!(job.state, JobState::Failed | JobState::Interrupted);
-    let failed = told.take_while(has_failed).count();
-    (failed >= STREAK).then(|| format!("its last {failed} backups failed, one after the other"))
+    let failed: Vec<&Job> = told.take_while(has_failed).collect();
+    let (last, first) = (failed.first()?.started, failed.last()?.started);
+    let begun = |one: &BackupSummary| one.started > last && one.started <= horizon;
+    let has_ended = backups.iter().any(|one| one.is_good() && begun(one));
+    let many = failed.len() >= STREAK.saturating_mul(attempts as usize);
+    (many && !has_ended).then(|| {
+        format!("every backup since {first:.0} failed: until one is made only a person removes something")
+    })
 }
 
 /// What somebody said of it, or may have: each reason in a sentence.
-pub(super) fn forbidden(said: &Statements) -> Vec<String> {
-    let blocked = said.frozen().into_iter().filter(|_| !planted("freeze-ignored"));
-    blocked.map(|(text, _)| text).chain(said.doubts()).collect()
+pub(super) fn forbidden(said: &Statements) -> Vec<Reason> {
+    let frozen = said.frozen().into_iter().filter(|_| !planted("freeze-ignored"));
+    let frozen = frozen.map(|(text, _)| Reason::told(FindingCode::SourceFrozen, text));
+    let doubts = said.doubts().into_iter();
+    frozen.chain(doubts.map(|text| Reason::told(FindingCode::StatementInDoubt, text))).collect()
 }
 
 /// The newest backup, the newest that is not dated in the future, and the one that the store got last: a
@@ -171,9 +216,9 @@ fn newest<'a>(
     newest
 }
 
-/// Whether the store got a backup when it was made: a copy of the bucket tells other times.
+/// Whether the store got a backup when it was made: a copy of the bucket tells later times.
 fn is_original(backup: &BackupSummary, stored: Timestamp) -> bool {
-    stored.duration_since(backup.finished).abs() <= CLOCKS_APART
+    stored.duration_since(backup.finished) <= CLOCKS_APART
 }
 
 /// The place of each of the newest backups in this host's record, where it has one.
@@ -200,9 +245,10 @@ fn is_passed(
     let at = |one: &BackupSummary| stored.get(&one.backup).copied();
     let is_later = |next: &BackupSummary| match (jobs.get(&first.backup), jobs.get(&next.backup)) {
         (Some(first), Some(next)) => first < next,
-        _ => at(first)
-            .zip(at(next))
-            .is_some_and(|(first, stored)| first < stored && is_original(next, stored)),
+        _ => at(first).zip(at(next)).is_some_and(|(first, stored)| {
+            // Of one that is of the future too the store's times say nothing.
+            first < stored && next.taken() <= horizon && is_original(next, stored)
+        }),
     };
     first.taken() > horizon && others.iter().any(|(_, next)| next.is_good() && is_later(next))
 }
@@ -212,47 +258,51 @@ fn in_doubt(
     source: &SourceId,
     (backups, newest): (&[BackupSummary], &[(&str, &BackupSummary)]),
     doubts: &Doubts,
-) -> Vec<String> {
+) -> Vec<Reason> {
     let mut found = Vec::new();
     if backups.iter().any(|one| matches!(one.kind, BackupKind::External(_))) {
         let text = "pgBackRest keeps its backups, and expires them by its own retention";
-        found.push(text.to_owned());
+        found.push(Reason::untold(text));
     }
     if !doubts.newer.is_empty() {
-        found.push(format!(
+        let text = format!(
             "only a newer drctl reads {}: it may be based on what would go",
             some(&doubts.newer)
-        ));
+        );
+        found.push(Reason::told(FindingCode::BackupNewer, text));
     }
     if !doubts.refused.is_empty() {
-        found.push(format!(
+        let text = format!(
             "the manifest of {} is not believed here, and may be based on what would go",
             some(&doubts.refused)
-        ));
+        );
+        found.push(Reason::told(FindingCode::BackupRefused, text));
     }
     if !doubts.lost.is_empty() {
-        found.push(format!(
+        let text = format!(
             "LOST: {}; put back what is gone, or, once you know why it is, run `drctl catalog forget {source}` \
              on each host that removes",
             some(&doubts.lost)
-        ));
+        );
+        found.push(Reason::told(FindingCode::ObjectGone, text));
     }
     for (what, newest) in newest.iter().filter(|(_, newest)| !newest.is_good()) {
         let why = shown(&newest.suspect.join("; "), 300);
-        found.push(format!("{what}, {}, does not count: {why}", newest.backup));
+        let text = format!("{what}, {}, does not count: {why}", newest.backup);
+        found.push(Reason::told(FindingCode::BackupSuspect, text));
     }
     let bases = || backups.iter().filter(|one| one.kind.coordinates().is_some());
     let newest = bases().max_by(|one, other| one.newer(other));
     if let Some((newest, other)) =
         newest.and_then(|newest| Some((newest, bases().find(|one| newest.outlives(one))?)))
     {
-        found.push(format!(
+        found.push(Reason::untold(format!(
             "two servers may live: {} was made later than {}, which is on a later timeline; take a \
              base backup of the real one",
             newest.backup, other.backup
-        ));
+        )));
     }
-    found.extend(doubts.drill.blocks());
+    found.extend(doubts.drill.blocks().into_iter().map(Reason::untold));
     found
 }
 

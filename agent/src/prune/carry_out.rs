@@ -123,7 +123,7 @@ impl Work<'_> {
         let said = statements(self.repository, source).await?;
         let gone = said.gone(&self.catalog.statements(source).await?);
         let gone = gone.into_keys().next().map(|key| format!("{key} is gone"));
-        let forbidden = forbidden(&said).into_iter().next();
+        let forbidden = forbidden(&said).into_iter().map(|reason| reason.text).next();
         let claimed = || self.plan.claimed(&said.in_force, &self.done.gone);
         let Some(why) = gone.or(forbidden).or_else(claimed) else { return Ok(()) };
         let text = format!(

@@ -54,6 +54,8 @@ pub(super) struct Holdings {
     pub(super) in_force: InForce,
     /// Why nothing may go now.
     pub(super) blocked: Vec<String>,
+    /// Why nothing goes unless a person says so.
+    pub(super) unattended: Option<String>,
 }
 
 /// What lies in the bucket of an attempt to back up.
@@ -125,7 +127,9 @@ pub(super) async fn holdings(
     doubts.lost = still_lost(catalog, source, lost).await?;
     let said = statements(repository, source).await?;
     let reasons = blocked(setup, repository, catalog, (source, &backups), doubts).await?;
-    let blocked = reasons.all().cloned().chain(forbidden(&said)).collect();
+    let forbidden = forbidden(&said).into_iter().map(|one| one.text);
+    let blocked = reasons.all().cloned().chain(forbidden).collect();
+    let unattended = reasons.unattended;
     let (source, in_force) = (source.clone(), said.in_force);
     Ok(Holdings {
         source,
@@ -139,6 +143,7 @@ pub(super) async fn holdings(
         orphans,
         in_force,
         blocked,
+        unattended,
     })
 }
 

@@ -9,7 +9,7 @@ mod pruned;
 mod reasons;
 mod remove;
 
-pub use blocked::Reasons;
+pub use blocked::{Reason, Reasons};
 pub use carry_out::carry_out;
 pub use orphans::Orphan;
 pub use plan::{LogCut, Planned, PrunePlan, Rest};

@@ -26,6 +26,8 @@ pub struct PrunePlan {
     pub policy: String,
     /// Why nothing may go now, each in a sentence; empty where something may.
     pub blocked: Vec<String>,
+    /// Why nothing goes unless a person says so.
+    pub unattended: Option<String>,
     /// All backups that the bucket has of it, the newest first.
     pub backups: Vec<Planned>,
     /// The log of each lineage that is known.
@@ -260,7 +262,8 @@ pub(super) fn decided(policy: &Policy, holdings: Holdings, now: Timestamp) -> Pr
     };
     let backups = holdings.backups.into_iter().zip(verdicts).map(planned).collect();
     let (source, policy) = (holdings.source, policy.name.to_string());
-    PrunePlan { source, policy, blocked: holdings.blocked, backups, log, rest, orphans }
+    let (blocked, unattended) = (holdings.blocked, holdings.unattended);
+    PrunePlan { source, policy, blocked, unattended, backups, log, rest, orphans }
 }
 
 fn candidate(backup: &BackupSummary, holdings: &Holdings) -> Candidate {
@@ -359,7 +362,8 @@ mod tests {
     fn plan(backups: Vec<Planned>) -> PrunePlan {
         let (source, policy) = ("shop".parse().unwrap(), "daily".to_owned());
         let (blocked, log, rest) = (Vec::new(), Vec::new(), Vec::new());
-        PrunePlan { source, policy, blocked, backups, log, rest, orphans: Vec::new() }
+        let unattended = None;
+        PrunePlan { source, policy, blocked, unattended, backups, log, rest, orphans: Vec::new() }
     }
 
     #[test]

@@ -84,6 +84,7 @@ pub async fn remove_unattended(
 ) -> Result<(PrunePlan, Pruned)> {
     let meant = |plan: &PrunePlan| match plan.is_much() {
         _ if plan.is_empty() || !plan.blocked.is_empty() => Ok(false),
+        _ if plan.unattended.is_some() => Ok(false),
         None => Ok(true),
         Some(why) => {
             let text = format!(

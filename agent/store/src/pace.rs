@@ -76,6 +76,11 @@ impl Pace {
         });
     }
 
+    /// Takes note that somebody waited for so long, and then went on without having been let.
+    pub fn has_waited(&self, waited: Duration) {
+        self.queue(|queue| queue.waited = queue.waited.saturating_add(waited));
+    }
+
     /// Takes note of bytes that were moved, or are now.
     pub fn moved(&self, bytes: u64) {
         self.queue(|queue| queue.bytes.owe(bytes));

@@ -11,7 +11,7 @@ async fn what_was_in_the_tables_is_remembered_of_the_last_backups_and_of_the_one
     let (shop, bank) = (source("shop"), source("bank"));
     let of = |hour: u32| backup("shop", hour).backup;
     let marks = |key: u8| {
-        let large = TableMark { large: true, ..TableMark::default() };
+        let large = TableMark { there: true, large: true, ..TableMark::default() };
         TableMarks([([key; 16], large)].into())
     };
     catalog.note_tables(&bank, &of(1), None, &marks(99)).await.unwrap();

@@ -127,6 +127,7 @@ fn planned(source: SourceId, all: Vec<BackupSummary>, verdicts: Vec<Verdict>) ->
         source,
         policy: "bench".to_owned(),
         blocked: Vec::new(),
+        unattended: None,
         backups: backups.collect(),
         log: Vec::new(),
         rest: Vec::new(),

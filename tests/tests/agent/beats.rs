@@ -420,7 +420,7 @@ fn an_agent_without_beats_writes_none() {
 }
 
 /// Puts credentials with these rights into a site's configuration.
-fn as_one_who_may(site: &Site, minio: &Minio, name: &str, actions: &[&str]) {
+pub(crate) fn as_one_who_may(site: &Site, minio: &Minio, name: &str, actions: &[&str]) {
     let of = assume(minio, actions);
     let config = fs::read_to_string(site.config()).expect("a configuration");
     let keys = ["access_key_id", "secret_access_key", "session_token"];
@@ -438,7 +438,7 @@ fn as_one_who_may(site: &Site, minio: &Minio, name: &str, actions: &[&str]) {
 }
 
 /// A shop in a bucket.
-fn in_bucket(minio: &Minio, bucket: &str) -> Shop {
+pub(crate) fn in_bucket(minio: &Minio, bucket: &str) -> Shop {
     let (site, server) = (Site::empty(), Postgres::start());
     server.psql("postgres", "create table orders as select g from generate_series(1, 1000) g");
     site.init_s3(&server, (minio, &minio.endpoint()), &format!("s3://{bucket}/below"), &[]);

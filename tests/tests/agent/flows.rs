@@ -23,14 +23,14 @@ const NOISE: &str = "select count(pg_logical_emit_message(true, 'noise', repeat(
     from generate_series(1, 30)";
 
 /// A cluster whose WAL the agent streams, in segments of 1 MiB.
-struct Streamed {
-    site: Site,
+pub(crate) struct Streamed {
+    pub(crate) site: Site,
     server: Postgres,
 }
 
 impl Streamed {
     /// One with this `log`, and these lines in its policy.
-    fn open(log: &str, lines: &str) -> Self {
+    pub(crate) fn open(log: &str, lines: &str) -> Self {
         let server = Postgres::builder().initdb("--wal-segsize=1").start();
         server.psql("postgres", "create table ticks (id int primary key, note text)");
         let site = Site::empty();
@@ -43,13 +43,13 @@ impl Streamed {
         Streamed { site, server }
     }
 
-    fn sql(&self, sql: &str) -> String {
+    pub(crate) fn sql(&self, sql: &str) -> String {
         self.server.psql("postgres", sql)
     }
 
     /// An agent to which the server sends.
     #[track_caller]
-    fn agent(&self) -> Agent<'_> {
+    pub(crate) fn agent(&self) -> Agent<'_> {
         let agent = Agent::start(&self.site);
         let sends = "select count(*) from pg_stat_replication \
             where application_name = 'drctl_wal' and state = 'streaming'";
@@ -59,7 +59,7 @@ impl Streamed {
 
     /// Waits until the server was told that all it has written is safe, and gives where that ends.
     #[track_caller]
-    fn shipped(&self) -> String {
+    pub(crate) fn shipped(&self) -> String {
         let written = self.sql("select pg_current_wal_flush_lsn()");
         let safe = format!("select bool_or(restart_lsn >= '{written}') from pg_replication_slots");
         until("the WAL to be shipped", || self.sql(&safe) == "t");
@@ -77,7 +77,7 @@ impl Streamed {
     /// Recovers to the end of the WAL from that base backup on, with nothing of this host but its
     /// configuration and keys. Nothing else can be done with the host afterwards.
     #[track_caller]
-    fn recovered(&self, base: &str) -> (TempDir, PathBuf) {
+    pub(crate) fn recovered(&self, base: &str) -> (TempDir, PathBuf) {
         for gone in ["state", "run"] {
             let _ = fs::remove_dir_all(self.site.path(gone));
         }

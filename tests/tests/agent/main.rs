@@ -3,12 +3,14 @@
 mod accounts;
 mod audit;
 mod beats;
+mod bursts;
 mod channels;
 mod clock;
 mod common;
 mod control;
 mod ends;
 mod flows;
+mod heard;
 mod hooks;
 mod kills;
 mod log_index;

@@ -13,7 +13,7 @@ use drctl_tests::site::{Site, until};
 use crate::common::{NEVER, Shop};
 
 /// Has the agent tell metrics at a port.
-fn told_at(site: &Site) -> u16 {
+pub(crate) fn told_at(site: &Site) -> u16 {
     let port = free_port();
     site.append(&format!("\n[agent]\nmetrics = \"127.0.0.1:{port}\"\n"));
     port
@@ -35,7 +35,7 @@ fn get(port: u16, path: &str) -> Option<String> {
 }
 
 /// Every series of a scrape, with its value.
-fn scrape(port: u16) -> BTreeMap<String, f64> {
+pub(crate) fn scrape(port: u16) -> BTreeMap<String, f64> {
     let answer = get(port, "/metrics").unwrap_or_default();
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let series = body.lines().filter(|line| !line.starts_with('#'));

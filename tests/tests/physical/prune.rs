@@ -168,3 +168,64 @@ fn a_forged_floor_hides_no_wal_that_a_base_backup_leads_to() {
     assert!(told.err.contains("LOST"), "{}", told.err);
     let _ = shop.drctl(&["status", "--check"]).ended(3);
 }
+
+/// Backs up, and has ten rows behind that in the archive; gives the backup.
+fn next(shop: &Archiving, round: u32) -> String {
+    let id = shop.back_up()["backup"]["backup"].as_str().unwrap().to_owned();
+    shop.tick(10 * round + 1..10 * round + 11);
+    shop.archived();
+    id
+}
+
+/// A drill to the end of the WAL; gives the base backup that it began with.
+fn drilled(shop: &Archiving) -> String {
+    let (ran, _folder, _) = shop.recover(&["--to-end", "--drill"]);
+    let done = ran.ended(0).json();
+    assert!(done["drill"].is_string(), "{done}");
+    done["base"].as_str().unwrap().to_owned()
+}
+
+/// Removes the one backup that goes; gives those that stay, the newest first.
+fn without_one(shop: &Archiving) -> Vec<String> {
+    let yes = format!("--yes={}", plan(shop)["digest"].as_str().unwrap());
+    let _ = shop.drctl(&["prune", "shop", &yes, "--backups", "1"]).ended(0);
+    let list = shop.drctl(&["list"]).ended(0).json();
+    let rows = list["backups"].as_array().unwrap().iter();
+    rows.map(|row| row["backup"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_a_drill_has_proven_stays_until_a_drill_proves_a_newer_one() {
+    let shop = Archiving::start(true);
+    shop.site.retention("last = 1\nmin_proven = 1");
+    let proven = next(&shop, 0);
+    assert_eq!(drilled(&shop), proven);
+    let (unproven, newest) = (next(&shop, 1), next(&shop, 2));
+    // What a plan says of a backup: whether it goes, and why it stays.
+    let of = |planned: &Value, id: &str| {
+        let mut all = planned["backups"].as_array().unwrap().iter();
+        let one = all.find(|one| one["backup"] == id).unwrap_or_else(|| panic!("{id}: {planned}"));
+        (one["goes"] == true, one["reasons"].to_string())
+    };
+    let planned = plan(&shop);
+    assert_eq!(planned["blocked"], serde_json::json!([]), "{planned}");
+    let alone = r#"["the newest that was proven always stays"]"#.to_owned();
+    assert_eq!(of(&planned, &proven), (false, alone), "no other rule keeps it: {planned}");
+    assert_eq!(of(&planned, &unproven), (true, "[]".to_owned()), "though it is newer: {planned}");
+    let (goes, why) = of(&planned, &newest);
+    assert!(!goes && !why.contains("proven"), "{planned}");
+    assert_eq!(without_one(&shop), [newest.clone(), proven.clone()]);
+    // All that it leads to is there too.
+    is_whole(&shop, 30);
+    assert_eq!(drilled(&shop), newest);
+    let planned = plan(&shop);
+    assert_eq!(planned["blocked"], serde_json::json!([]), "{planned}");
+    assert_eq!(of(&planned, &proven), (true, "[]".to_owned()), "{planned}");
+    let (goes, why) = of(&planned, &newest);
+    assert!(!goes && why.contains("the newest that was proven always stays"), "{planned}");
+    assert_eq!(without_one(&shop), [newest]);
+    let (ran, _folder, path) = shop.recover(&["--to-end", "--promote"]);
+    let _ = ran.ended(0);
+    assert_eq!(ticks(&path), list(1..31));
+    let _ = shop.drctl(&["status", "--check"]).ended(0);
+}

@@ -18,5 +18,5 @@ pub use server::{
     Acknowledged, Archived, ArchivesBy, ClusterPlace, Copied, FoundTool, Heartbeat, LogHealth,
     PgServer, SILENCE, ServerError, ServerSaid, SlotHealth, acknowledged, archived, archives_by,
     beat, cluster_place, combine_program, goodbye, log_health, major_of, open_to_others, outside,
-    replica_lag, sayable, server_program, sweep, typed_ident,
+    replica_lag, sayable, server_program, sweep, typed_ident, written,
 };

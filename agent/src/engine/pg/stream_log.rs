@@ -22,6 +22,7 @@ pub(crate) async fn stream_log(source: &Source, streaming: &Streaming<'_>) -> Re
         interval: options.interval,
         synchronous: options.synchronous,
         puts: options.puts,
+        bears: options.bears,
         catch_up: options.catch_up.clone().filter(|_| !options.synchronous),
         heartbeat: options.heartbeat.map(|every| (every, kind)),
     };

@@ -317,6 +317,9 @@ impl SourceStatus {
         if !matches!(self.log, Some(Err(_))) {
             codes.extend(IN_LOG);
         }
+        if self.kept.unknown {
+            codes.retain(|code| *code != FindingCode::RemovalBlocked);
+        }
         let mut looked_for: Vec<_> = codes.into_iter().map(|code| (code, None)).collect();
         looked_for.extend(self.closed_gaps());
         let is_kept =

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Judged, SourceStatus, late, why, within};
 use crate::host::Setup;
-use crate::prune::{Reasons, reasons};
+use crate::prune::{Reason, Reasons, reasons};
 use crate::repository::Repository;
 use crate::repository::statements::statements;
 
@@ -25,7 +25,7 @@ pub(super) async fn note(
         let asked = within(deadline, asking).await.unwrap_or_else(|| Err(late()));
         status.kept = asked.unwrap_or_else(|error| {
             let text = format!("whether something may go is not known: {}", why(&error));
-            Reasons { lasting: Vec::new(), passing: vec![text] }
+            Reasons { passing: vec![text], unknown: true, ..Reasons::default() }
         });
     }
 }
@@ -38,33 +38,34 @@ impl SourceStatus {
             return Vec::new();
         }
         let findings = self.findings();
-        let all = self.kept.all().filter(|why| !is_told(&findings, why));
-        all.map(String::as_str).collect()
+        let is_told = |why: &&String| findings.iter().any(|one| one.text.contains(why.as_str()));
+        self.kept.all().filter(|why| !is_told(why)).map(String::as_str).collect()
     }
 
-    /// That nothing is removed on schedule, for a reason that does not pass by itself and that nothing
-    /// `found` tells.
+    /// That nothing is removed on schedule, for a reason that does not pass by itself and of which nothing
+    /// that was `found` tells.
     pub(super) fn of_blocked(&self, found: &[Judged]) -> Option<Judged> {
         if !self.prunes || self.is_external() {
             return None;
         }
-        let untold: Vec<&String> =
-            self.kept.lasting.iter().filter(|why| !is_told(found, why)).collect();
-        let first = untold.first()?;
-        let more = match untold.len() {
+        let is_told = |reason: &&Reason| {
+            let told = |one: &Judged| Some(one.code) == reason.told_by;
+            found.iter().any(|one| told(one) || one.text.contains(&reason.text))
+        };
+        let untold = self.kept.lasting.iter().filter(|reason| !is_told(reason));
+        let untold = untold.map(|reason| &reason.text).chain(&self.kept.unattended);
+        let all: Vec<&String> = untold.collect();
+        let first = all.first()?;
+        let more = match all.len() {
             1 => String::new(),
             many => format!(" ({} more: `drctl prune {}`)", many - 1, self.source),
         };
         let text = format!("nothing of it is removed, and it grows: {}{more}", shown(first, 400));
-        Some(Judged::attention(FindingCode::RemovalBlocked, "", text).of_all(untold))
+        Some(Judged::attention(FindingCode::RemovalBlocked, "", text))
     }
 
     fn is_external(&self) -> bool {
         let newest = self.newest_good.as_ref().or(self.suspect.as_ref());
         newest.is_some_and(|one| one.kind.external().is_some())
     }
-}
-
-fn is_told(found: &[Judged], why: &str) -> bool {
-    found.iter().any(|one| one.text.contains(why))
 }

@@ -79,7 +79,9 @@ pub async fn plan<'a>(
 async fn nothing_is_lost(setup: &Setup, source: &SourceId) -> Result<bool> {
     let repository = setup.repository().await?;
     let Some(cache) = setup.log_cache(&repository).await else { return Ok(false) };
-    Ok(losses::look_for_losses(setup, &repository, &cache, source).await?.is_empty())
+    let lost = losses::look_for_losses(setup, &repository, &cache, source).await;
+    // Who cannot look cannot know.
+    Ok(lost.is_ok_and(|lost| lost.is_empty()))
 }
 
 /// Plans a recovery in one cluster, and tells which, whose base has all its objects, and whose log can

@@ -102,6 +102,19 @@ pub async fn log_health(server: &PgServer, application: &str) -> Result<LogHealt
     Ok(LogHealth { archiving, failing, waiting_bytes, unasked, slots, free_bytes })
 }
 
+/// Up to where a server has WAL on its disk; on a standby, what it has received.
+///
+/// # Errors
+/// Those of connecting; [`ServerError::Query`](crate::pg::server::ServerError::Query).
+pub async fn written(server: &PgServer, application: &str) -> Result<Option<Lsn>, EngineError> {
+    let query = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
+                 THEN pg_catalog.pg_last_wal_receive_lsn() \
+                 ELSE pg_catalog.pg_current_wal_flush_lsn() END::text";
+    let session = Session::open(server, &server.maintenance_database, application).await?;
+    let text = session.text(query, "ask up to where the WAL is written").await?;
+    Ok(text.parse().ok())
+}
+
 /// What a server says of its cluster and of what it has archived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archived {

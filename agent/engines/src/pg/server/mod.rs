@@ -22,7 +22,7 @@ pub(crate) mod tools;
 pub use address::{PgServer, SILENCE, typed_ident};
 pub use archiver::{
     Acknowledged, Archived, ArchivesBy, LogHealth, SlotHealth, acknowledged, archived, archives_by,
-    log_health,
+    log_health, written,
 };
 pub use error::ServerError;
 pub use heartbeat::{Heartbeat, beat};

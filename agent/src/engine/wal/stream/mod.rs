@@ -2,6 +2,7 @@
 //! seconds and not a segment.
 
 mod begin;
+mod ending;
 mod health;
 mod removed;
 mod there;
@@ -20,13 +21,14 @@ use drctl_store::StoreError;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::begin::{Begun, ResumeFrom, Unsure, begin};
+use self::ending::tell_what_is_not_safe;
 use self::health::slot_named;
 use self::removed::was_removed;
 use self::watch::{stands_still, watch};
 use super::cutter::{Cuts, Cutter};
 use super::taken::{taken, within};
 use super::timelines::Wal;
-use crate::host::{AgentError, Stop, figures};
+use crate::host::{AgentError, Stop};
 use crate::log::{CatchUp, GroupCommit, LogStore, Standstill, UploadQueue};
 
 pub(crate) use health::{LogFinding, log_findings};
@@ -47,6 +49,9 @@ pub struct Shipping {
     /// How often something is committed so that the log of an idle server tells the time;
     /// nothing: never.
     pub heartbeat: Option<(Duration, Heartbeat)>,
+    /// For how long a server that was reached once may be away, until the stream ends as failed; nothing:
+    /// for ever.
+    pub bears: Option<Duration>,
     /// What it gives way to; nothing: to nothing.
     pub(crate) catch_up: Option<CatchUp>,
 }
@@ -92,6 +97,8 @@ struct Run {
     /// Where it is cut besides: a name that was to be written is taken.
     cut_at: Option<Lsn>,
     pause: Duration,
+    /// Since when the server is not reached.
+    away: Option<Instant>,
     still: Standstill,
 }
 
@@ -138,6 +145,7 @@ async fn streams(
         bare: None,
         cut_at: None,
         pause: PAUSES.0,
+        away: None,
         still,
     };
     loop {
@@ -160,6 +168,10 @@ async fn streams(
                 run.cut_at = Some(within(range));
             }
             Err(error) if run.cluster.is_some() && passes(&error) => {
+                let away = run.away.get_or_insert_with(Instant::now).elapsed();
+                if shipping.bears.is_some_and(|bears| away > bears) {
+                    return Err(error);
+                }
                 tracing::warn!("the stream broke off, reconnecting: {error:#}");
             }
             Err(error) => return Err(error),
@@ -214,6 +226,7 @@ async fn stream_once(
     let Begun { mut stream, mut cutter, system_id, size, kept, earlier, unsure, unproven } = begun;
     (run.cluster, run.earlier, run.unsure) = (Some(system_id), earlier, unsure);
     run.still.heard(Instant::now());
+    run.away = None;
     if run.resume != ResumeFrom::Behind {
         run.kept = kept;
     }
@@ -240,27 +253,15 @@ async fn stream_once(
         None => {
             cutter.cut().into_iter().for_each(|cut| queue.send(cut));
             let arrived = queue.all_arrived().await;
-            if let Ok(Some(safe)) = arrived {
-                stream.confirm(safe, log_store.now()).await?;
-            }
-            tell_what_is_not_safe(&log_store.source, &shipping.slot, stream.unsafe_wal());
+            let confirmed = match arrived {
+                Ok(Some(safe)) => stream.confirm(safe, log_store.now()).await,
+                _ => Ok(()),
+            };
+            tell_what_is_not_safe((&log_store.source, server), &shipping.slot, &stream).await;
             arrived?;
+            confirmed?;
             Err(AgentError::Interrupted.into())
         }
-    }
-}
-
-/// Where the bucket ends, and what the server has behind that, for whoever ends a stream.
-fn tell_what_is_not_safe(source: &SourceId, slot: &str, (from, until): (Lsn, Lsn)) {
-    match until.since(from) {
-        0 => tracing::info!(
-            "the stream of {source} ends: the bucket has all WAL that came, up to {from}"
-        ),
-        bytes => tracing::warn!(
-            "the stream of {source} ends, and {} of WAL, {from} to {until}, are NOT in the bucket yet: the \
-             server keeps them behind the slot {slot} for the next stream",
-            figures::bytes(bytes)
-        ),
     }
 }
 
