@@ -243,6 +243,8 @@ impl JobState {
             (S::Running, E::Stored { .. }) if backup => Ok(S::Committing),
             (S::Running, E::Succeeded) if !backup => Ok(S::Succeeded),
             (S::Committing, E::Committed { .. } | E::FoundCommitted { .. }) => Ok(S::Committed),
+            // That all was stored may be lost with the catalog that it was noted in: the manifest tells it.
+            (S::Running, E::FoundCommitted { .. }) if backup => Ok(S::Committed),
             (S::Running | S::Committing, E::Failed { .. }) => Ok(S::Failed),
             (S::Running | S::Committing, E::Cancelled) => Ok(S::Cancelled),
             (S::Running | S::Committing, E::FoundDead) => Ok(S::Interrupted),
@@ -407,6 +409,8 @@ mod tests {
         let running = JobState::New.next(kind, started).unwrap();
         assert!(running.next(kind, committed).is_err());
         assert!(running.next(kind, &JobEvent::Succeeded).is_err(), "without a manifest");
+        let found = all.iter().find(|event| event.name() == "found_committed").unwrap();
+        assert_eq!(running.next(kind, found), Ok(JobState::Committed), "the bucket has it");
         let stored = running.next(kind, stored).unwrap();
         assert_eq!(stored.next(kind, committed), Ok(JobState::Committed));
     }
@@ -422,7 +426,8 @@ mod tests {
             }
             let running = JobState::New.next(kind, &started(kind)).unwrap();
             for (event, same) in events(kind).iter().map(|event| {
-                let of_a_manifest = ["stored", "succeeded"].contains(&event.name());
+                let of_a_manifest =
+                    ["stored", "succeeded", "found_committed"].contains(&event.name());
                 (event, !of_a_manifest)
             }) {
                 let verify = running.next(JobKind::Verify, event);

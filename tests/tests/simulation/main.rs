@@ -88,6 +88,12 @@ fn what_is_shipped_keeps_its_promises_through_crashes_and_faults() {
     assert!(count < SEEDS.end || effects > 10_000, "{effects} effects are few");
 }
 
+/// A host that died between a manifest and its record, and lost its catalog: the job never ended.
+#[test]
+fn a_seed_that_found_a_fault_in_a_longer_run_is_well() {
+    is_well(279, &life(279, LENGTH, None));
+}
+
 /// Which seed finds a planted fault: one of the suite, the likeliest first.
 #[expect(clippy::print_stdout, reason = "what finds what, for whoever asks")]
 fn finds(fault: &'static str, likely: u64) -> Result<(), String> {
