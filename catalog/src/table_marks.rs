@@ -1,8 +1,12 @@
 //! What is remembered of the tables in the last backups of each source.
 
-use drctl_model::{BackupId, SourceId, TableMarks};
-use rusqlite::{OptionalExtension as _, params};
+use std::collections::BTreeMap;
 
+use drctl_model::{BackupId, SourceId, TableMarks};
+use rusqlite::params;
+
+use crate::error::Fault;
+use crate::rows::{all, parsed};
 use crate::schema::write;
 use crate::{Catalog, CatalogError};
 
@@ -10,22 +14,23 @@ use crate::{Catalog, CatalogError};
 const REMEMBERED: i64 = 16;
 
 impl Catalog {
-    /// What is remembered of the tables in a backup; nothing where it is not known here, or is of a form
-    /// that this program does not read.
+    /// What is remembered of the tables in backups of a source; nothing of one that is not known here, or
+    /// whose form this program does not read.
     ///
     /// # Errors
     /// As [`backups`](Self::backups).
     pub async fn table_marks(
         &self,
         source: &SourceId,
-        backup: &BackupId,
-    ) -> Result<Option<TableMarks>, CatalogError> {
-        let of = [source.as_str().to_owned(), backup.as_str().to_owned()];
+    ) -> Result<BTreeMap<BackupId, TableMarks>, CatalogError> {
+        let source = source.clone();
         self.call(move |connection| {
-            let sql = "SELECT marks FROM table_marks WHERE source = ?1 AND backup = ?2";
-            let bytes: Option<Vec<u8>> =
-                connection.query_row(sql, of, |row| row.get(0)).optional()?;
-            Ok(bytes.and_then(|bytes| TableMarks::decode(&bytes)))
+            let sql = "SELECT backup, marks FROM table_marks WHERE source = ?1";
+            let found = all(connection, sql, [source.as_str()], |row| {
+                let marks: Vec<u8> = row.get("marks")?;
+                Ok::<_, Fault>((parsed(row, "backup")?, TableMarks::decode(&marks)))
+            })?;
+            Ok(found.into_iter().filter_map(|(backup, marks)| Some((backup, marks?))).collect())
         })
         .await
     }

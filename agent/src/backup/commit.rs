@@ -61,16 +61,14 @@ impl Attempt<'_> {
 
     /// Compares the tables of a dump with what this host remembers of those before it that count, newest
     /// first, and remembers them. Nothing that fails here fails the backup.
-    async fn compared(&self, tables: &Tables, known: &[&BackupSummary]) -> Compared {
+    async fn compared<'k>(&self, tables: &Tables, known: &[&'k BackupSummary]) -> Compared {
         let Begun { catalog, source, backup, .. } = self.begun;
-        let (mut remembered, mut why) = (Vec::new(), None);
-        for one in known.iter().take(REMEMBERED) {
-            match catalog.table_marks(source, &one.backup).await {
-                Ok(marks) => remembered.extend(marks.map(|marks| (&one.backup, marks))),
-                Err(error) => why = Some(error.to_string()),
-            }
-        }
-        let before = Before::of(remembered);
+        let (mut all, why) = match catalog.table_marks(source).await {
+            Ok(all) => (all, String::new()),
+            Err(error) => (BTreeMap::new(), format!(": {error}")),
+        };
+        let of_it = |one: &&'k BackupSummary| Some((&one.backup, all.remove(&one.backup)?));
+        let before = Before::of(known.iter().filter_map(of_it));
         let (marks, mut compared) = tables::compare(tables, before.as_ref());
         let compared_with = before.as_ref().map(|before| before.backup);
         if let Some(newest) = known.first().filter(|one| Some(&one.backup) != compared_with) {
@@ -80,9 +78,8 @@ impl Attempt<'_> {
             };
             compared.notes.push(format!(
                 "the rows of single tables {with}: this host does not know those of {}, the newest good \
-                 backup{}",
-                newest.backup,
-                why.map(|why| format!(": {why}")).unwrap_or_default()
+                 backup{why}",
+                newest.backup
             ));
         }
         if let Err(error) = catalog.note_tables(source, backup, compared_with, &marks).await {
@@ -111,9 +108,6 @@ impl Attempt<'_> {
         Ok(Manifest { children, streams, ..manifest })
     }
 }
-
-/// The tables of so many backups that count are looked at, as far as they are remembered.
-const REMEMBERED: usize = 16;
 
 /// What every manifest of an attempt says, whoever makes its bytes.
 pub(crate) struct Frame<'a> {

@@ -58,7 +58,8 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
     };
     let agent = agent(setup).await;
     let unprotected = unprotected(setup).await;
-    let in_vain = waits_in_vain(setup, &judged, agent.as_ref());
+    let streams = streams(setup, &judged);
+    let in_vain = waits_in_vain(setup, (&judged, streams), agent.as_ref());
     let logged = standing(setup);
     let object = json!({
         "audit": standing_json(&logged), "agent": agent, "agent_missing": in_vain.is_some(),
@@ -78,12 +79,10 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
         }
         text
     });
-    let fails = agent.as_ref().is_some_and(|agent| agent["beat_failed"].is_string());
-    let refused = agent.as_ref().is_some_and(|agent| agent["refused_configuration"].is_string());
     // A schedule is told as overdue; of WAL that nobody streams nothing else tells while commits wait.
-    let waits = in_vain.is_some() && streams(setup, &judged);
-    let is_amiss = fails || refused || waits || !silent.is_empty() || logged.problem.is_some();
-    let of_host = is_amiss.then_some(Health::Attention);
+    let waits = in_vain.is_some() && streams;
+    let is_amiss = waits || !silent.is_empty() || logged.problem.is_some();
+    let of_host = (is_amiss || complains(agent.as_ref())).then_some(Health::Attention);
     let of_sources = judged.iter().map(|(_, findings)| health(findings));
     let worst = of_sources.chain(of_host).max();
     Ok(match worst {
@@ -91,6 +90,12 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
         Some(Health::Attention) if strict => Exit::Degraded,
         _ => Exit::Success,
     })
+}
+
+/// Whether the agent says of itself that something is amiss.
+fn complains(agent: Option<&Value>) -> bool {
+    let says = |field: &str| agent.is_some_and(|agent| agent[field].is_string());
+    says("beat_failed") || says("refused_configuration")
 }
 
 /// A channel by which nobody seems to be reached.
@@ -158,11 +163,11 @@ fn next_due(next: Option<Timestamp>, agent: Option<&Value>, source: &SourceId) -
 /// What is said where a policy has a schedule, or the agent is to stream WAL, and no agent runs that would.
 fn waits_in_vain(
     setup: &Setup,
-    judged: &[(&SourceStatus, Vec<Judged>)],
+    (judged, streams): (&[(&SourceStatus, Vec<Judged>)], bool),
     agent: Option<&Value>,
 ) -> Option<&'static str> {
     let scheduled = judged.iter().any(|(one, _)| one.next.is_some());
-    let what = match (scheduled, streams(setup, judged)) {
+    let what = match (scheduled, streams) {
         (false, false) => return None,
         (false, true) => "no agent runs on this host: no WAL is streamed (systemctl status drctl)",
         (true, false) => {

@@ -24,21 +24,24 @@ async fn what_was_in_the_tables_is_remembered_of_the_last_backups_and_of_the_one
     // It is nowhere else: what makes the catalog anew takes it along.
     Rebuild::start(&path, &repository()).await.unwrap().finish().await.unwrap();
     let catalog = Catalog::open(&path).await.unwrap();
+    let of_backup = async |source, hour: u32| {
+        catalog.table_marks(source).await.unwrap().get(&of(hour)).cloned()
+    };
     let mut known = Vec::new();
     for hour in 1..=22 {
-        if let Some(found) = catalog.table_marks(&shop, &of(hour)).await.unwrap() {
+        if let Some(found) = of_backup(&shop, hour).await {
             assert_eq!(found, marks(u8::try_from(hour).unwrap()));
             known.push(hour);
         }
     }
     assert_eq!(known, [1, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]);
-    assert_eq!(catalog.table_marks(&bank, &of(1)).await.unwrap(), Some(marks(99)));
+    assert_eq!(of_backup(&bank, 1).await, Some(marks(99)));
     // Compared with another one, the first is needed no longer.
     catalog.note_tables(&shop, &of(21), Some(&of(20)), &marks(21)).await.unwrap();
-    assert_eq!(catalog.table_marks(&shop, &of(1)).await.unwrap(), None);
-    assert_eq!(catalog.table_marks(&shop, &of(8)).await.unwrap(), Some(marks(8)));
+    assert_eq!(of_backup(&shop, 1).await, None);
+    assert_eq!(of_backup(&shop, 8).await, Some(marks(8)));
     // What a newer program wrote is not known here.
     let db = rusqlite::Connection::open(&path).unwrap();
     db.execute("UPDATE table_marks SET marks = x'02ff' WHERE source = 'bank'", []).unwrap();
-    assert_eq!(catalog.table_marks(&bank, &of(1)).await.unwrap(), None);
+    assert_eq!(of_backup(&bank, 1).await, None);
 }

@@ -8,6 +8,18 @@ use sha2::{Digest as _, Sha256};
 use super::http::Request;
 use super::minio::{Minio, REGION};
 
+/// What a host needs that backs up and restores.
+pub const WRITES: [&str; 8] = [
+    "s3:GetObject",
+    "s3:GetObjectVersion",
+    "s3:PutObject",
+    "s3:ListBucket",
+    "s3:ListBucketVersions",
+    "s3:GetBucketVersioning",
+    "s3:GetBucketObjectLockConfiguration",
+    "s3:GetBucketLocation",
+];
+
 /// Temporary credentials.
 #[derive(Debug, Clone)]
 pub struct Temporary {

@@ -10,7 +10,7 @@ use drctl_tests::agent::Agent;
 use drctl_tests::fake::Tools;
 use drctl_tests::servers::minio::Minio;
 use drctl_tests::servers::postgres::Postgres;
-use drctl_tests::servers::sts::assume;
+use drctl_tests::servers::sts::{WRITES, assume};
 use drctl_tests::site::{Ran, until};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -282,18 +282,6 @@ fn a_backup_by_hand_from_before_it_was_due_does_not_stand_for_what_is_due() {
     assert!(started(&rows[0]).unwrap() < due && started(&rows[1]).unwrap() >= due, "{rows:?}");
     let _ = agent.stop().ended(0);
 }
-
-/// What a host needs that backs up.
-const WRITES: [&str; 8] = [
-    "s3:GetObject",
-    "s3:GetObjectVersion",
-    "s3:PutObject",
-    "s3:ListBucket",
-    "s3:ListBucketVersions",
-    "s3:GetBucketVersioning",
-    "s3:GetBucketObjectLockConfiguration",
-    "s3:GetBucketLocation",
-];
 
 /// Gives removals a key and credentials of their own, which the host trusts with nothing else.
 fn prunes_by_itself(shop: &Shop, minio: &Minio) -> SigningKey {

@@ -4,23 +4,11 @@ use std::fs;
 
 use drctl_store::SigningKey;
 use drctl_tests::servers::minio::Minio;
-use drctl_tests::servers::sts::{Temporary, assume};
+use drctl_tests::servers::sts::{Temporary, WRITES, assume};
 
 use crate::common::Shop;
 use crate::prune::{backups, going, listed, may_not_remove, newest_first, plan, remove};
 use crate::s3;
-
-/// What a host needs that backs up and restores.
-const WRITES: [&str; 8] = [
-    "s3:GetObject",
-    "s3:GetObjectVersion",
-    "s3:PutObject",
-    "s3:ListBucket",
-    "s3:ListBucketVersions",
-    "s3:GetBucketVersioning",
-    "s3:GetBucketObjectLockConfiguration",
-    "s3:GetBucketLocation",
-];
 
 /// Keeps a secret in a file of its own, and gives the reference to it.
 fn secret(shop: &Shop, name: &str, text: &str) -> String {
