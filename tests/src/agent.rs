@@ -110,6 +110,21 @@ impl<'a> Agent<'a> {
         last
     }
 
+    /// Lets a job of `shop` come to an end that it had not come to before, and gives the job as it is then. A
+    /// job that ended in the same way earlier is not taken for it.
+    ///
+    /// # Panics
+    /// If it never ends, or in another way.
+    #[track_caller]
+    pub fn ends_anew(&self, kind: &str, outcome: &str, begin: impl FnOnce()) -> Value {
+        let ended = |job: &Value| job["last"]["ended"].clone();
+        let before = ended(&self.job(kind));
+        begin();
+        let job = self.job_is(kind, |job| ended(job) != before && job["state"] != "running");
+        assert_eq!(job["last"]["outcome"], outcome, "{}", self.said());
+        job
+    }
+
     /// Sends it a signal.
     ///
     /// # Panics

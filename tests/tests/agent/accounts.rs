@@ -432,8 +432,7 @@ fn status_tells_what_runs_and_what_was_missed() {
          host slept, or its clock was set"
     );
     assert!(text.lines().any(|line| line == why), "{text}");
-    tools.go_on();
-    let _ = agent.job_is("backup", |job| job["last"]["outcome"] == "succeeded");
+    let _ = agent.ends_anew("backup", "succeeded", || tools.go_on());
     let (told, text) = status(&shop);
     let job = &told["agent"]["jobs"][0];
     assert_eq!((&job["state"], &job["missed"]), (&"idle".into(), &Value::Null), "{told}");

@@ -69,12 +69,9 @@ fn peak(host: &Streamed) -> u64 {
 /// Up to when the source can be recovered, by the metric of a look that the agent begins now.
 #[track_caller]
 fn recoverable(host: &Streamed, agent: &Agent<'_>, port: u16) -> f64 {
-    let ended = |job: &Value| job["last"]["ended"].as_str().map(str::to_owned);
-    let before = ended(&agent.job("log_index"));
-    let _ = host.site.json(0, &["run", "shop", "log_index"]);
-    let job = agent.job_is("log_index", |job| ended(job) != before && job["state"] == "idle");
-    assert_eq!(job["last"]["outcome"], "succeeded", "{job}");
-    let at: Timestamp = ended(&job).expect("its end").parse().expect("a time");
+    let begin = || drop(host.site.json(0, &["run", "shop", "log_index"]));
+    let job = agent.ends_anew("log_index", "succeeded", begin);
+    let at: Timestamp = job["last"]["ended"].as_str().expect("its end").parse().expect("a time");
     let (at, mut found) = (at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64(), None);
     until("a look behind it", || {
         let all = scrape(port);

@@ -217,10 +217,11 @@ fn a_stream_that_has_been_failing_for_long_is_told_until_it_streams() {
     timed.pass(12);
     is_over(&person, &begun);
     // A server that goes away in the midst of it is told, too.
-    server.stop();
-    timed.agent.says("the stream broke off");
-    timed.pass(3);
-    let _ = timed.agent.job_is("log_stream", |job| job["last"]["outcome"] == "failed");
+    let _ = timed.agent.ends_anew("log_stream", "failed", || {
+        server.stop();
+        timed.agent.says("the stream broke off");
+        timed.pass(3);
+    });
     timed.pass(6);
     let _ = person.hears("stream_down", &["begun", "recovered", "begun"]);
     let _ = timed.agent.stop().ended(0);

@@ -75,8 +75,8 @@ fn hooks_run_in_order_and_know_of_what() {
     assert_eq!(told(site), ["success good prune shop succeeded"]);
     // The agent's are the same.
     let agent = Agent::start(site);
-    let _ = site.json(0, &["run", "shop"]);
-    let _ = agent.job_is("backup", |job| job["last"]["outcome"] == "succeeded");
+    let begin = || drop(site.json(0, &["run", "shop"]));
+    let _ = agent.ends_anew("backup", "succeeded", begin);
     let _ = agent.stop().ended(0);
     assert_eq!(told(site).len(), 4);
 }

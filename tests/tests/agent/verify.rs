@@ -166,7 +166,6 @@ fn a_verify_does_not_wait_for_a_backup() {
     let agent = shop.in_the_middle(&tools);
     verify(&shop, &agent, 1);
     assert_eq!(agent.job("backup")["state"], "running");
-    tools.go_on();
-    let _ = agent.job_is("backup", |job| job["last"]["outcome"] == "succeeded");
+    let _ = agent.ends_anew("backup", "succeeded", || tools.go_on());
     let _ = agent.stop().ended(0);
 }
