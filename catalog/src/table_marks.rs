@@ -1,11 +1,10 @@
 //! What is remembered of the tables in the last backups of each source.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use drctl_model::{BackupId, SourceId, TableMarks};
 use rusqlite::params;
 
-use crate::error::Fault;
 use crate::rows::{all, parsed};
 use crate::schema::write;
 use crate::{Catalog, CatalogError};
@@ -14,23 +13,37 @@ use crate::{Catalog, CatalogError};
 const REMEMBERED: i64 = 16;
 
 impl Catalog {
-    /// What is remembered of the tables in backups of a source; nothing of one that is not known here, or
-    /// whose form this program does not read.
+    /// What is remembered of the tables in these backups of a source, in this order; nothing of one that is
+    /// not known here, or whose form this program does not read. Of the first that is known all, of the others
+    /// the tables that may be empty or gone.
     ///
     /// # Errors
     /// As [`backups`](Self::backups).
     pub async fn table_marks(
         &self,
         source: &SourceId,
-    ) -> Result<BTreeMap<BackupId, TableMarks>, CatalogError> {
+        backups: Vec<BackupId>,
+    ) -> Result<Vec<(BackupId, TableMarks)>, CatalogError> {
         let source = source.clone();
         self.call(move |connection| {
-            let sql = "SELECT backup, marks FROM table_marks WHERE source = ?1";
-            let found = all(connection, sql, [source.as_str()], |row| {
-                let marks: Vec<u8> = row.get("marks")?;
-                Ok::<_, Fault>((parsed(row, "backup")?, TableMarks::decode(&marks)))
-            })?;
-            Ok(found.into_iter().filter_map(|(backup, marks)| Some((backup, marks?))).collect())
+            let sql = "SELECT backup FROM table_marks WHERE source = ?1";
+            let known: BTreeSet<BackupId> =
+                all(connection, sql, [source.as_str()], |row| parsed(row, "backup"))?
+                    .into_iter()
+                    .collect();
+            let sql = "SELECT marks FROM table_marks WHERE source = ?1 AND backup = ?2";
+            let mut statement = connection.prepare(sql)?;
+            let mut found: Vec<(BackupId, TableMarks)> = Vec::new();
+            for backup in backups.into_iter().filter(|backup| known.contains(backup)) {
+                let of = params![source.as_str(), backup.as_str()];
+                let marks: Vec<u8> = statement.query_row(of, |row| row.get("marks"))?;
+                let Some(mut marks) = TableMarks::decode(&marks) else { continue };
+                if !found.is_empty() {
+                    marks.0.retain(|_, mark| mark.is_excused());
+                }
+                found.push((backup, marks));
+            }
+            Ok(found)
         })
         .await
     }

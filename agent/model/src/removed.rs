@@ -1,6 +1,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::kind::decimal_or_none;
 use crate::{BackupId, Digest, Header, Lineage, LogAt, ManifestError, RepositoryId, SourceId};
 
 /// What is signed when a backup is about to be removed, because no rule of its policy keeps it. Without
@@ -18,6 +19,9 @@ pub struct Tombstone {
     pub backup: BackupId,
     /// The digest of its manifest object: this very one was removed.
     pub manifest_sha256: Digest,
+    /// Of which cluster it was, where its manifest told.
+    #[serde(default, with = "decimal_or_none", skip_serializing_if = "Option::is_none")]
+    pub system_id: Option<u64>,
     /// The host that removed it.
     pub host: String,
     /// When (clock of the host).

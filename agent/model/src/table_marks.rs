@@ -10,7 +10,7 @@ pub type TableKey = [u8; 16];
 pub const SCHEMA_BYTES: usize = 8;
 
 /// The form of what is written.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// How many bytes are written for a table.
 const ROW: usize = 18;
@@ -37,6 +37,12 @@ impl TableMark {
     #[must_use]
     pub fn is_plain(self) -> bool {
         self.bits() == 0
+    }
+
+    /// Whether it may be empty or gone.
+    #[must_use]
+    pub fn is_excused(self) -> bool {
+        self.emptied || self.gone
     }
 
     fn bits(self) -> u8 {

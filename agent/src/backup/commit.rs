@@ -7,6 +7,7 @@ use bytes::Bytes;
 use drctl_engines::Finished;
 use drctl_model::{
     BackupId, BackupKind, BackupSummary, Engine, Facts, JobEvent, JobId, Manifest, SourceId,
+    TableMarks,
 };
 use drctl_store::{
     MAX_ENVELOPE_BYTES, Recipients, SealError, SigningKey, digest, encode_manifest, layout,
@@ -33,11 +34,14 @@ impl Attempt<'_> {
         let Begun { setup, repository, catalog, source, backup, .. } = self.begun;
         let times = (self.begun.started, setup.clock.now());
         let known = catalog.backups(Some(source)).await?;
+        let mut compared = None;
         let known = dated(&known, times.1, |one| is_alike(&finished.kind, one));
         if let Some(tables) = tables::tables(&collected.facts) {
-            let told = self.compared(&tables, &alike(&finished.kind, &known)).await;
+            let alike = alike(&finished.kind, &known);
+            let (marks, with, told) = self.compared(&tables, &alike).await;
             finished.suspect.extend(told.suspect);
             self.notes.extend(told.notes);
+            compared = Some((marks, with));
         }
         let before = named::before(repository, source, Some(backup), Some(catalog)).await;
         let manifest = self.manifest(collected, finished, times, &known)?;
@@ -56,23 +60,38 @@ impl Attempt<'_> {
                      catalog"
             )
         })?;
+        if let Some((marks, with)) = compared
+            && let Err(error) = catalog.note_tables(source, backup, with.as_ref(), &marks).await
+        {
+            self.notes.push(format!(
+                "the rows of single tables could not be noted in the catalog: the next backup cannot be \
+                 compared with them: {error}"
+            ));
+        }
         Ok(summary)
     }
 
     /// Compares the tables of a dump with what this host remembers of those before it that count, newest
-    /// first, and remembers them. Nothing that fails here fails the backup.
-    async fn compared<'k>(&self, tables: &Tables, known: &[&'k BackupSummary]) -> Compared {
-        let Begun { catalog, source, backup, .. } = self.begun;
-        let (mut all, why) = match catalog.table_marks(source).await {
+    /// first; gives what is to be remembered of them, and with which backup they were compared. Nothing that
+    /// fails here fails the backup.
+    async fn compared(
+        &self,
+        tables: &Tables,
+        known: &[&BackupSummary],
+    ) -> (TableMarks, Option<BackupId>, Compared) {
+        let Begun { catalog, source, .. } = self.begun;
+        let ids = known.iter().map(|one| one.backup.clone()).collect();
+        let (all, why) = match catalog.table_marks(source, ids).await {
             Ok(all) => (all, String::new()),
-            Err(error) => (BTreeMap::new(), format!(": {error}")),
+            Err(error) => (Vec::new(), format!(": {error}")),
         };
-        let of_it = |one: &&'k BackupSummary| Some((&one.backup, all.remove(&one.backup)?));
-        let before = Before::of(known.iter().filter_map(of_it));
+        let before = Before::of(all);
         let (marks, mut compared) = tables::compare(tables, before.as_ref());
-        let compared_with = before.as_ref().map(|before| before.backup);
-        if let Some(newest) = known.first().filter(|one| Some(&one.backup) != compared_with) {
-            let with = match compared_with {
+        let compared_with = before.map(|before| before.backup);
+        if let Some(newest) =
+            known.first().filter(|one| Some(&one.backup) != compared_with.as_ref())
+        {
+            let with = match &compared_with {
                 Some(older) => format!("were compared with those of {older}"),
                 None => "were not compared".to_owned(),
             };
@@ -82,13 +101,7 @@ impl Attempt<'_> {
                 newest.backup
             ));
         }
-        if let Err(error) = catalog.note_tables(source, backup, compared_with, &marks).await {
-            compared.notes.push(format!(
-                "the rows of single tables could not be noted in the catalog: the next backup cannot be \
-                 compared with them: {error}"
-            ));
-        }
-        compared
+        (marks, compared_with, compared)
     }
 
     fn manifest(

@@ -48,21 +48,19 @@ pub(crate) type Tables = BTreeMap<TableKey, Table>;
 
 /// What is remembered of the backups that count: of the one that is compared with, and which tables may be
 /// empty or gone by any of them.
-pub(crate) struct Before<'a> {
+pub(crate) struct Before {
     /// The newest of them of which something is remembered.
-    pub(crate) backup: &'a BackupId,
+    pub(crate) backup: BackupId,
     pub(crate) marks: TableMarks,
 }
 
-impl<'a> Before<'a> {
-    /// Of these, the newest first; nothing where there is none.
-    pub(crate) fn of(
-        newest_first: impl IntoIterator<Item = (&'a BackupId, TableMarks)>,
-    ) -> Option<Self> {
+impl Before {
+    /// Of these, the newest first, of which alone all is needed; nothing where there is none.
+    pub(crate) fn of(newest_first: Vec<(BackupId, TableMarks)>) -> Option<Self> {
         let mut all = newest_first.into_iter();
         let (backup, mut marks) = all.next()?;
         for ((_, older), since) in all.zip(1_u8..) {
-            for (key, older) in older.0.iter().filter(|(_, older)| older.emptied || older.gone) {
+            for (key, older) in older.0.iter().filter(|(_, older)| older.is_excused()) {
                 let mark = marks.0.entry(*key).or_default();
                 // It may have been accepted when the newer ones were there; since then it may be over.
                 let calm = older.calm.saturating_add(since);
@@ -153,7 +151,7 @@ fn is_ransom_note(name: &str) -> bool {
 }
 
 /// What is to be remembered of these tables, and what is amiss with them beside what is remembered.
-pub(crate) fn compare(tables: &Tables, before: Option<&Before<'_>>) -> (TableMarks, Compared) {
+pub(crate) fn compare(tables: &Tables, before: Option<&Before>) -> (TableMarks, Compared) {
     let known = |key: &TableKey| before.and_then(|before| before.marks.0.get(key)).copied();
     let (mut marks, mut found) = (BTreeMap::new(), Lost::default());
     // A large one that is new in a schema may be one that is gone there, under another name.
@@ -178,9 +176,11 @@ pub(crate) fn compare(tables: &Tables, before: Option<&Before<'_>>) -> (TableMar
         let table = tables.get(key);
         let (is_gone, has_lost) = (table.is_none(), table.is_none_or(|table| table.rows == 0));
         // However many there are that may be gone: one of which that tells something is looked at.
-        missing += usize::from(is_gone && !was.large);
-        if is_gone && !was.large && (missing > GONE || !(was.emptied || was.gone)) {
-            continue;
+        if is_gone && !was.large {
+            missing += usize::from(was.is_excused());
+            if !was.is_excused() || missing > GONE {
+                continue;
+            }
         }
         let of_it = marks.entry(*key).or_default();
         if is_gone {
@@ -201,7 +201,7 @@ pub(crate) fn compare(tables: &Tables, before: Option<&Before<'_>>) -> (TableMar
         of_it.gone |= is_gone;
     }
     marks.retain(|_, mark| !mark.is_plain());
-    (TableMarks(marks), found.told(before.map(|before| before.backup)))
+    (TableMarks(marks), found.told(before.map(|before| &before.backup)))
 }
 
 /// What is amiss.
@@ -291,7 +291,8 @@ mod tests {
         let id = id(0);
         for (held, accepted) in backups {
             let tables = tables(&facts(&[("shop", held)])).unwrap();
-            let before = Before::of(good.iter().rev().map(|marks| (&id, marks.clone())));
+            let newest_first = good.iter().rev().map(|marks| (id.clone(), marks.clone()));
+            let before = Before::of(newest_first.collect());
             let (marks, compared) = compare(&tables, before.as_ref());
             if compared.suspect.is_empty() || *accepted {
                 good.push(marks);
@@ -304,7 +305,7 @@ mod tests {
     /// Of one backup beside one other.
     fn beside(before: &Tables, now: &Tables) -> Compared {
         let id = id(0);
-        let before = Before::of([(&id, compare(before, None).0)]);
+        let before = Before::of(vec![(id, compare(before, None).0)]);
         compare(now, before.as_ref()).1
     }
 
@@ -346,12 +347,12 @@ mod tests {
         let of = |held: &[(&str, u64)]| tables(&facts(&[("shop", held)])).unwrap();
         let (one, two, three) = (id(1), id(2), id(3));
         let full = compare(&of(FULL), None).0;
-        let before = Before::of([(&one, full.clone())]);
+        let before = Before::of(vec![(one.clone(), full.clone())]);
         let (empty, _) = compare(&of(EMPTY), before.as_ref());
         let (again, _) = compare(&of(FULL), before.as_ref());
         // The suspect one is accepted when a good one is there already that was compared without it.
-        let before = Before::of([(&three, again), (&two, empty), (&one, full)]).unwrap();
-        assert_eq!(before.backup, &three);
+        let before = Before::of(vec![(three.clone(), again), (two, empty), (one, full)]).unwrap();
+        assert_eq!(before.backup, three);
         assert_eq!(compare(&of(EMPTY), Some(&before)).1, Compared::default());
     }
 
@@ -432,7 +433,8 @@ mod tests {
             let (mut good, mut last, mut exempt) = (None::<TableMarks>, [0, 0], [false, false]);
             for (a, b, accepted) in (0..4).map(|at| one(row / 18u32.pow(at) % 18)) {
                 let tables = tables(&facts(&[("shop", &[("a", a), ("b", b)])])).unwrap();
-                let before = Before::of(good.iter().map(|marks| (&id, marks.clone())));
+                let before =
+                    Before::of(good.iter().map(|marks| (id.clone(), marks.clone())).collect());
                 let (marks, found) = compare(&tables, before.as_ref());
                 let lost = [last[0] > 1_000 && a == 0, last[1] > 1_000 && b == 0];
                 let expected = (lost[0] && !exempt[0]) || (lost[1] && !exempt[1]);

@@ -128,6 +128,7 @@ fn object(plan: &PrunePlan, done: Option<&Pruned>) -> Value {
     });
     json!({
         "source": plan.source, "policy": plan.policy, "blocked": plan.blocked,
+        "unattended": plan.unattended,
         "backups": plan.backups.iter().map(backup).collect::<Vec<_>>(),
         "log": plan.log.iter().map(cut).collect::<Vec<_>>(),
         "rest": rest.collect::<Vec<_>>(),
@@ -163,6 +164,9 @@ fn text(plan: &PrunePlan) -> String {
     );
     for why in &plan.blocked {
         let _ = write!(text, "\n  REMOVAL BLOCKED: nothing may go now: {}", line(why));
+    }
+    if let Some(why) = &plan.unattended {
+        let _ = write!(text, "\n  NOT BY THE AGENT: it removes nothing now: {}", line(why));
     }
     text.push_str(&backups_text(plan));
     for cut in &plan.log {

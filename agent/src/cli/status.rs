@@ -53,7 +53,8 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             "running": one.running, "marker_lost": one.marker_lost,
             "marker_newer": one.marker_newer, "bad": texts(&one.bad), "gone": one.gone,
             "alarms": alarms_json(&one.alarms),
-            "blocked": one.kept.all().collect::<Vec<_>>(), "vanished": lost_json(&one.vanished), "refusals": lost_json(&one.refusals),
+            "blocked": one.kept.all().collect::<Vec<_>>(),
+            "unattended": one.kept.unattended.as_ref().map(|reason| &reason.text), "vanished": lost_json(&one.vanished), "refusals": lost_json(&one.refusals),
         })
     };
     let agent = agent(setup).await;

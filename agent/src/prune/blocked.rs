@@ -8,6 +8,7 @@ use drctl_model::{
     BackupId, BackupKind, BackupSummary, FindingCode, Job, JobId, JobKind, JobState, SourceId,
     planted, shown,
 };
+use drctl_policies::Schedule;
 use drctl_store::layout;
 use jiff::{SignedDuration, Timestamp};
 
@@ -30,7 +31,7 @@ const NEWEST: &str = "the newest backup";
 const FUTURE: &str = "the backup that is dated in the future";
 const LAST: &str = "the backup that came last, and is dated before others";
 
-/// So many backups in a row that fail, each as often as it is tried, are a streak.
+/// So many runs in a row that fail are a streak.
 const STREAK: usize = 3;
 
 /// So many jobs are looked at for it.
@@ -64,7 +65,7 @@ pub struct Reasons {
     /// Those that pass by themselves: what runs now, here or elsewhere.
     pub passing: Vec<String>,
     /// Why nothing goes unless a person says so.
-    pub unattended: Option<String>,
+    pub unattended: Option<Reason>,
     /// Whether that could not be asked.
     pub unknown: bool,
 }
@@ -74,17 +75,19 @@ pub struct Reasons {
 pub struct Reason {
     /// The sentence.
     pub text: String,
+    /// What it is, in a word that stays the same while the sentence changes.
+    pub name: &'static str,
     /// The finding that tells of the same, where one does.
     pub told_by: Option<FindingCode>,
 }
 
 impl Reason {
     fn told(code: FindingCode, text: impl Into<String>) -> Self {
-        Reason { text: text.into(), told_by: Some(code) }
+        Reason { text: text.into(), name: code.as_str(), told_by: Some(code) }
     }
 
-    fn untold(text: impl Into<String>) -> Self {
-        Reason { text: text.into(), told_by: None }
+    fn untold(name: &'static str, text: impl Into<String>) -> Self {
+        Reason { text: text.into(), name, told_by: None }
     }
 }
 
@@ -128,7 +131,7 @@ pub(super) async fn blocked(
         found.push(Reason::told(code, "the repository's marker is lost, or of a newer format"));
     }
     if Closed::of(repository).await?.holds(source) {
-        found.push(Reason::untold("this account may not look into all of it"));
+        found.push(Reason::untold("closed", "this account may not look into all of it"));
     }
     if setup.forgotten(catalog).is_some() {
         let text = "what this host remembers is not known, because its catalog cannot be read and written, or was \
@@ -154,31 +157,45 @@ pub(super) async fn blocked(
         }
     }
     let jobs = catalog.last_jobs(JobKind::Backup, source, LOOKED_AT).await?;
-    let attempts = setup.configured(source.as_str()).map_or(1, |(_, one)| one.policy.attempts);
-    let unattended = failures(&jobs, (backups, horizon(now)), attempts);
+    let schedule =
+        setup.configured(source.as_str()).and_then(|(_, one)| one.policy.schedule.clone());
+    let unattended = failures(&jobs, (backups, horizon(now)), schedule.as_ref());
     let passing = running(&others, &doubts, now);
     Ok(Reasons { lasting: found, passing, unattended, unknown: false })
 }
 
-/// That the last backups failed one after the other, as this host knows, each as often as it is tried: what
-/// there is may be all that there will be. A good one that was begun later, on another host, ends it.
+/// That the last backups failed one after the other, as this host knows, each as often as it was tried: what
+/// there is may be all that there will be. A good one that was begun meanwhile, on another host, ends it.
 fn failures(
     newest_first: &[Job],
     (backups, horizon): (&[BackupSummary], Timestamp),
-    attempts: u32,
-) -> Option<String> {
+    schedule: Option<&Schedule>,
+) -> Option<Reason> {
     // What somebody stopped says nothing.
     let ended = newest_first.iter().filter(|job| job.state.is_final());
     let told = ended.filter(|job| job.state != JobState::Cancelled);
     let has_failed = |job: &&Job| matches!(job.state, JobState::Failed | JobState::Interrupted);
-    let failed: Vec<&Job> = told.take_while(has_failed).collect();
-    let (last, first) = (failed.first()?.started, failed.last()?.started);
-    let begun = |one: &BackupSummary| one.started > last && one.started <= horizon;
+    let failed: Vec<Timestamp> = told.take_while(has_failed).map(|job| job.started).collect();
+    let since = failed.get(streak(&failed, schedule)?)?;
+    let begun = |one: &BackupSummary| one.started > *since && one.started <= horizon;
     let has_ended = backups.iter().any(|one| one.is_good() && begun(one));
-    let many = failed.len() >= STREAK.saturating_mul(attempts as usize);
-    (many && !has_ended).then(|| {
-        format!("every backup since {first:.0} failed: until one is made only a person removes something")
-    })
+    let first = failed.last()?;
+    let text = format!(
+        "every backup of this host since {first:.0} failed: until one is made only a person removes something"
+    );
+    (!has_ended).then(|| Reason::untold("failures", text))
+}
+
+/// Which of these failures, the newest first, is the first of the last [`STREAK`] runs; nothing where there are
+/// fewer. What is tried again before the next run is due is the same run; without a schedule each is one.
+fn streak(failed: &[Timestamp], schedule: Option<&Schedule>) -> Option<usize> {
+    let is_next = |(older, newer): &(Timestamp, Timestamp)| {
+        schedule.is_none_or(|schedule| schedule.next_after(*older).is_some_and(|due| due <= *newer))
+    };
+    let pairs = failed.iter().skip(1).copied().zip(failed.iter().copied());
+    let begins = pairs.enumerate().filter(|(_, pair)| is_next(pair)).map(|(at, _)| at);
+    let first = failed.len().checked_sub(1);
+    begins.chain(first).nth(STREAK - 1)
 }
 
 /// What somebody said of it, or may have: each reason in a sentence.
@@ -262,7 +279,7 @@ fn in_doubt(
     let mut found = Vec::new();
     if backups.iter().any(|one| matches!(one.kind, BackupKind::External(_))) {
         let text = "pgBackRest keeps its backups, and expires them by its own retention";
-        found.push(Reason::untold(text));
+        found.push(Reason::untold("external", text));
     }
     if !doubts.newer.is_empty() {
         let text = format!(
@@ -296,13 +313,14 @@ fn in_doubt(
     if let Some((newest, other)) =
         newest.and_then(|newest| Some((newest, bases().find(|one| newest.outlives(one))?)))
     {
-        found.push(Reason::untold(format!(
+        let text = format!(
             "two servers may live: {} was made later than {}, which is on a later timeline; take a \
              base backup of the real one",
             newest.backup, other.backup
-        )));
+        );
+        found.push(Reason::untold("two_servers", text));
     }
-    found.extend(doubts.drill.blocks().into_iter().map(Reason::untold));
+    found.extend(doubts.drill.blocks().into_iter().map(|text| Reason::untold("drill", text)));
     found
 }
 
@@ -474,6 +492,63 @@ mod tests {
         // Of two of the future the store's times say nothing: the bucket may be a copy.
         assert!(!passed(&also, None, Some((10, 21))));
         assert!(passed(&also, Some((1, 2)), None));
+    }
+
+    /// Backups of this host that failed at these hours, the newest first.
+    fn failed(hours: &[f64]) -> Vec<Job> {
+        let job = |(n, hour): (i64, &f64)| {
+            let started = Timestamp::from_second((hour * 3600.0) as i64).unwrap();
+            Job {
+                id: JobId(n),
+                kind: JobKind::Backup,
+                source: "shop".parse().unwrap(),
+                backup: None,
+                state: JobState::Failed,
+                started,
+                changed: started,
+                code: None,
+                message: None,
+                run: None,
+            }
+        };
+        (0..).zip(hours).map(job).collect()
+    }
+
+    #[test]
+    fn three_runs_that_failed_are_a_streak_however_often_each_was_tried() {
+        let daily = Schedule::new("0 2 * * *", jiff::tz::TimeZone::UTC).unwrap();
+        let is_streak = |hours: &[f64], schedule| {
+            failures(&failed(hours), (&[], Timestamp::MAX), schedule).is_some()
+        };
+        let thrice = [50.4, 50.1, 50.0, 26.4, 26.1, 26.0, 2.4, 2.1, 2.0];
+        assert!(is_streak(&thrice, Some(&daily)));
+        assert!(!is_streak(&thrice[..6], Some(&daily)), "two nights, each tried three times");
+        // Windows that close, and runs by hand: fewer tries than are allowed.
+        assert!(is_streak(&[50.0, 26.0, 2.0], Some(&daily)));
+        assert!(!is_streak(&[26.3, 26.2, 26.1, 26.0, 2.0], Some(&daily)));
+        assert!(!is_streak(&[2.2, 2.1], None));
+        assert!(is_streak(&[2.2, 2.1, 2.0], None), "without a schedule each is a run");
+        assert!(!is_streak(&[], None));
+    }
+
+    #[test]
+    fn a_backup_of_another_host_ends_a_streak_wherever_it_lies_in_it() {
+        let daily = Schedule::new("0 2 * * *", jiff::tz::TimeZone::UTC).unwrap();
+        let nights = failed(&[74.1, 74.0, 50.1, 50.0, 26.1, 26.0, 2.1, 2.0]);
+        let made = |hour: f64, suspect: bool| {
+            let mut one = base(1, 1, (100, 0));
+            one.started = Timestamp::from_second((hour * 3600.0) as i64).unwrap();
+            one.suspect.extend(suspect.then(|| "it is small".to_owned()));
+            failures(&nights, (&[one], Timestamp::from_second(80 * 3600).unwrap()), Some(&daily))
+        };
+        // It began before the last try of this host failed, or the night before.
+        for hour in [74.05, 60.0, 26.05] {
+            assert_eq!(made(hour, false), None, "{hour}");
+            assert!(made(hour, true).is_some(), "{hour}");
+        }
+        let told = made(25.0, false).expect("it is older than the last three runs");
+        assert!(told.text.starts_with("every backup of this host since 1970-01-01T02:00:00Z "));
+        assert!(made(90.0, false).is_some(), "it is of the future");
     }
 
     #[test]

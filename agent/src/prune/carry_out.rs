@@ -6,9 +6,7 @@ use std::ops::ControlFlow;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use drctl_catalog::Catalog;
-use drctl_model::{
-    BackupId, BackupSummary, Digest, Header, LogAt, LogFloor, Role, Tombstone, planted,
-};
+use drctl_model::{BackupId, BackupSummary, Header, LogAt, LogFloor, Role, Tombstone, planted};
 use drctl_store::layout::{self, Kind};
 use drctl_store::{Key, SigningKey, State, StoreError, encode_log_floor, encode_tombstone};
 use futures_util::{StreamExt as _, stream};
@@ -165,7 +163,7 @@ impl Work<'_> {
             return Ok(());
         }
         let late = planted("tombstone-behind-the-data");
-        if !late && let Some(why) = self.bury(id, backup.manifest_sha256).await? {
+        if !late && let Some(why) = self.bury(backup).await? {
             self.done.left.push((id.to_string(), why));
             return Ok(());
         }
@@ -193,7 +191,7 @@ impl Work<'_> {
         }
         let _ = self.data(id).await?;
         if late {
-            let _ = self.bury(id, backup.manifest_sha256).await?;
+            let _ = self.bury(backup).await?;
         }
         crash_point("prune-data-gone");
         self.catalog.take_out(source, [id.clone()].into()).await?;
@@ -203,8 +201,9 @@ impl Work<'_> {
 
     /// Writes the tombstone of a manifest, where there is none that is believed; gives why that could not
     /// be done, where something else is in its place.
-    async fn bury(&self, backup: &BackupId, manifest_sha256: Digest) -> Result<Option<String>> {
-        let source = &self.plan.source;
+    async fn bury(&self, of: &BackupSummary) -> Result<Option<String>> {
+        let (source, backup) = (&self.plan.source, &of.backup);
+        let manifest_sha256 = of.manifest_sha256;
         let is_there = async || {
             let there = tombstone(self.repository, source, backup).await?;
             Ok::<_, anyhow::Error>(there.is_some_and(|one| one.manifest_sha256 == manifest_sha256))
@@ -218,6 +217,7 @@ impl Work<'_> {
             source: source.clone(),
             backup: backup.clone(),
             manifest_sha256,
+            system_id: of.kind.system_id(),
             host: self.setup.host(),
             removed: self.setup.clock.now(),
         };

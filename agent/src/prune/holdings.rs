@@ -129,7 +129,7 @@ pub(super) async fn holdings(
     let reasons = blocked(setup, repository, catalog, (source, &backups), doubts).await?;
     let forbidden = forbidden(&said).into_iter().map(|one| one.text);
     let blocked = reasons.all().cloned().chain(forbidden).collect();
-    let unattended = reasons.unattended;
+    let unattended = reasons.unattended.map(|reason| reason.text);
     let (source, in_force) = (source.clone(), said.in_force);
     Ok(Holdings {
         source,

@@ -173,6 +173,25 @@ pub(crate) async fn tombstones(
     Ok(found)
 }
 
+/// The clusters of which a backup or log of a source was removed on purpose; without an identifier what does not
+/// tell.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn removed_of(
+    repository: &Repository,
+    source: &SourceId,
+) -> Result<BTreeSet<Option<u64>>> {
+    let floors = signed_floors(repository, source).await?;
+    let of_log = floors.keys().filter_map(Lineage::timeline).map(|(system_id, _)| Some(system_id));
+    let mut found: BTreeSet<Option<u64>> = of_log.collect();
+    let each = |id| async move { tombstone(repository, source, &id).await };
+    let stones = stream::iter(tombstones(repository, source).await?).map(each);
+    let stones: Vec<_> = stones.buffered(MANIFESTS_AT_ONCE).try_collect().await?;
+    found.extend(stones.into_iter().flatten().map(|stone| stone.system_id));
+    Ok(found)
+}
+
 /// Up to where the log of each lineage of a source was removed on purpose. No policy removes log behind
 /// the oldest base backup of its cluster that a catalog knows: nothing is believed that says so.
 ///

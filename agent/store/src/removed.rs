@@ -83,6 +83,7 @@ mod tests {
             source: "shop".parse().unwrap(),
             backup: BackupId::new(Timestamp::UNIX_EPOCH, 2),
             manifest_sha256: Digest([3; 32]),
+            system_id: Some(7),
             host: "db1".to_owned(),
             removed: Timestamp::UNIX_EPOCH,
         }

@@ -25,7 +25,11 @@ async fn what_was_in_the_tables_is_remembered_of_the_last_backups_and_of_the_one
     Rebuild::start(&path, &repository()).await.unwrap().finish().await.unwrap();
     let catalog = Catalog::open(&path).await.unwrap();
     let of_backup = async |source, hour: u32| {
-        catalog.table_marks(source).await.unwrap().get(&of(hour)).cloned()
+        let found = catalog.table_marks(source, vec![of(hour)]).await.unwrap();
+        found.into_iter().next().map(|(backup, marks)| {
+            assert_eq!(backup, of(hour));
+            marks
+        })
     };
     let mut known = Vec::new();
     for hour in 1..=22 {
@@ -40,8 +44,17 @@ async fn what_was_in_the_tables_is_remembered_of_the_last_backups_and_of_the_one
     catalog.note_tables(&shop, &of(21), Some(&of(20)), &marks(21)).await.unwrap();
     assert_eq!(of_backup(&shop, 1).await, None);
     assert_eq!(of_backup(&shop, 8).await, Some(marks(8)));
+    // Of the first that is known all is told, of the others what excuses a table.
+    let gone = ([7; 16], TableMark { gone: true, ..TableMark::default() });
+    let mut with_gone = marks(22);
+    with_gone.0.insert(gone.0, gone.1);
+    catalog.note_tables(&shop, &of(22), Some(&of(20)), &with_gone).await.unwrap();
+    let asked = vec![of(23), of(21), of(20), of(22)];
+    let found = catalog.table_marks(&shop, asked).await.unwrap();
+    let alone = TableMarks([gone].into());
+    assert_eq!(found, [(of(21), marks(21)), (of(20), TableMarks::default()), (of(22), alone)]);
     // What a newer program wrote is not known here.
     let db = rusqlite::Connection::open(&path).unwrap();
-    db.execute("UPDATE table_marks SET marks = x'02ff' WHERE source = 'bank'", []).unwrap();
+    db.execute("UPDATE table_marks SET marks = x'ffff' WHERE source = 'bank'", []).unwrap();
     assert_eq!(of_backup(&bank, 1).await, None);
 }

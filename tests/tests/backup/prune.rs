@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use drctl_model::{
-    BackupId, Digest, Drill, DrillId, DrillOutcome, Header, RepositoryId, Timeline, Tombstone,
+    Digest, Drill, DrillId, DrillOutcome, Header, RepositoryId, Timeline, Tombstone,
 };
 use drctl_store::{SigningKey, digest, encode_drill, encode_tombstone};
 use drctl_tests::servers::minio::Minio;
@@ -97,15 +97,15 @@ fn after_a_streak_of_failures_only_a_person_removes_something() {
         let text = std::fs::read_to_string(&policy).unwrap();
         std::fs::write(&policy, text.replacen(from, to, 1)).unwrap();
     };
-    policy("attempts = 3", "attempts = 1");
+    policy("\nschedule", "\n# schedule");
     (1..=3).for_each(|_| drop(site.drctl(&["backup", "shop"]).ended(10)));
     assert!(site.told("removal_blocked").is_empty(), "nobody has it removed on a schedule");
     policy("[prune]\n#", "[prune]\n");
-    let told = site.told("removal_blocked");
-    assert!(told[0]["text"].to_string().contains("only a person removes something"), "{told:?}");
-    // A person may: else a repository that is full would stay so.
-    let yes = format!("--yes={}", plan(&shop)["digest"].as_str().unwrap());
-    let _ = site.json(0, &["prune", "shop", &yes]);
+    let (told, planned) = (site.told("removal_blocked"), plan(&shop));
+    let why = planned["unattended"].as_str().expect("a reason");
+    assert!(why.ends_with("only a person removes something"), "{why}");
+    assert!(told[0]["text"].to_string().contains(why), "{told:?}");
+    let _ = site.json(0, &["prune", "shop", "--yes", planned["digest"].as_str().unwrap()]);
     // The next one ends it.
     site.replace("port = 1\n", &port);
     let _ = site.backup();
@@ -220,13 +220,13 @@ fn a_removal_that_was_killed_at_any_step_loses_nothing_and_is_brought_to_its_end
 pub(crate) fn tombstone(shop: &Shop, id: &str, of: Digest) -> Tombstone {
     let marker = fs::read(shop.site.path("repository/drctl-repo.json")).unwrap();
     let marker: Value = serde_json::from_slice(&marker).unwrap();
-    let id: BackupId = id.parse().unwrap();
     Tombstone {
         header: Header::new([]),
         repository: marker["repository"].as_str().unwrap().parse::<RepositoryId>().unwrap(),
         source: "shop".parse().unwrap(),
-        backup: id,
+        backup: id.parse().unwrap(),
         manifest_sha256: of,
+        system_id: None,
         host: "db1".to_owned(),
         removed: jiff::Timestamp::now(),
     }

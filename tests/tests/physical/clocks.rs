@@ -2,12 +2,14 @@
 
 use std::fs;
 
+use drctl_model::{Lineage, Timeline};
 use drctl_tests::cluster::{Cluster as _, list, ticks};
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::site::{Ran, faketime};
 use serde_json::Value;
 
 use crate::log::Archiving;
+use crate::prune::put_floor;
 
 /// Runs drctl with a clock of its own that is so many seconds off.
 fn drctl_at(shop: &Archiving, off: i32, words: &[&str]) -> Value {
@@ -239,6 +241,12 @@ fn nobody_chooses_while_something_is_gone(shop: &Archiving, (moment, old): (&str
     let _ = shop.drctl(&["status"]).ended(0);
     let (ran, _folder, _) = shop.recover(&["--to-time", moment, "--plan"]);
     let _ = ran.ended(0);
+    // Of a third one, which is older, all was removed on purpose.
+    let third = old.parse::<u64>().unwrap() - (10 << 32);
+    put_floor(shop, Lineage::of_timeline(third, Timeline::FIRST));
+    let (ran, _folder, path) = shop.recover(&["--to-time", moment]);
+    let said = ran.failed(5, "no_plan");
+    assert!(said.contains(&format!("--system-id {old}")) && !path.exists(), "{said}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use drctl_model::{Header, LogAt, LogFloor};
+use drctl_model::{Header, Lineage, LogAt, LogFloor};
 use drctl_store::encode_log_floor;
 use drctl_tests::cluster::{Cluster as _, list, ticks};
 use serde_json::Value;
@@ -143,26 +143,32 @@ fn a_removal_of_wal_that_was_killed_is_brought_to_its_end() {
     }
 }
 
+/// Puts there that all of a log was removed on purpose.
+pub(crate) fn put_floor(shop: &Archiving, lineage: Lineage) {
+    let marker = fs::read(shop.site.path("repository/drctl-repo.json")).unwrap();
+    let marker: Value = serde_json::from_slice(&marker).unwrap();
+    let place = format!("repository/s/shop/x/{lineage}/{}.json", LogAt(1 << 40));
+    let floor = LogFloor {
+        header: Header::new([]),
+        repository: marker["repository"].as_str().unwrap().parse().unwrap(),
+        source: "shop".parse().unwrap(),
+        lineage,
+        before: LogAt(1 << 40),
+        host: "db1".to_owned(),
+        removed: jiff::Timestamp::now(),
+    };
+    let place = shop.site.path(&place);
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    fs::write(place, encode_log_floor(&floor, &shop.site.signing_key()).unwrap()).unwrap();
+}
+
 #[test]
 fn a_forged_floor_hides_no_wal_that_a_base_backup_leads_to() {
     let shop = shop();
     let _ = shop.drctl(&["status", "--check"]).ended(0);
     let pieces = shop.pieces();
-    let lineage = pieces[0].parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
-    let marker = fs::read(shop.site.path("repository/drctl-repo.json")).unwrap();
-    let marker: Value = serde_json::from_slice(&marker).unwrap();
-    let floor = LogFloor {
-        header: Header::new([]),
-        repository: marker["repository"].as_str().unwrap().parse().unwrap(),
-        source: "shop".parse().unwrap(),
-        lineage: lineage.parse().unwrap(),
-        before: LogAt(1 << 40),
-        host: "db1".to_owned(),
-        removed: jiff::Timestamp::now(),
-    };
-    let place = shop.site.path(&format!("repository/s/shop/x/{lineage}/{}.json", floor.before));
-    fs::create_dir_all(place.parent().unwrap()).unwrap();
-    fs::write(place, encode_log_floor(&floor, &shop.site.signing_key()).unwrap()).unwrap();
+    let lineage = pieces[0].parent().unwrap().file_name().unwrap().to_str().unwrap();
+    put_floor(&shop, lineage.parse().unwrap());
     fs::remove_file(pieces.last().unwrap()).unwrap();
     let told = shop.drctl(&["timeline", "shop"]).ended(3);
     assert!(told.err.contains("LOST"), "{}", told.err);

@@ -145,6 +145,7 @@ impl Thief {
             source: self.source.clone(),
             backup: backup(),
             manifest_sha256: Digest([of; 32]),
+            system_id: None,
             host: "db1".to_owned(),
             removed: Timestamp::UNIX_EPOCH,
         };

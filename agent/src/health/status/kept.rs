@@ -53,15 +53,15 @@ impl SourceStatus {
             found.iter().any(|one| told(one) || one.text.contains(&reason.text))
         };
         let untold = self.kept.lasting.iter().filter(|reason| !is_told(reason));
-        let untold = untold.map(|reason| &reason.text).chain(&self.kept.unattended);
-        let all: Vec<&String> = untold.collect();
+        let all: Vec<&Reason> = untold.chain(&self.kept.unattended).collect();
         let first = all.first()?;
         let more = match all.len() {
             1 => String::new(),
             many => format!(" ({} more: `drctl prune {}`)", many - 1, self.source),
         };
-        let text = format!("nothing of it is removed, and it grows: {}{more}", shown(first, 400));
-        Some(Judged::attention(FindingCode::RemovalBlocked, "", text))
+        let text = format!("nothing of it is removed: {}{more}", shown(&first.text, 400));
+        let names = all.iter().map(|reason| reason.name);
+        Some(Judged::attention(FindingCode::RemovalBlocked, "", text).of_all(names))
     }
 
     fn is_external(&self) -> bool {

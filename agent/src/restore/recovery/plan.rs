@@ -1,14 +1,18 @@
 //! What there is, and the plan that leads to the target.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use drctl_model::{BackupId, SourceId};
-use drctl_policies::recovery::{RecoveryPlan, Target, Want, Warning, plan as plan_recovery};
+use drctl_policies::recovery::{RecoveryPlan, Target, Want, Warning, made, plan as plan_recovery};
+use jiff::Timestamp;
 
 use super::{RecoveryRequest, Refusal};
 use crate::engine::wal::lost_log;
 use crate::engine::{LogArchives, Pieces, Replay};
 use crate::host::Setup;
 use crate::log::LogStore;
+use crate::repository::removed::removed_of;
 use crate::repository::{Passed, Repository, losses};
 use crate::restore::cluster::{forks, left_out, plan_digest};
 use crate::restore::known::{Known, known};
@@ -63,7 +67,7 @@ pub async fn plan<'a>(
 ) -> Result<Result<Planned<'a>, Refusal>> {
     let (mut planned, current) = plan_in(setup, request.clone(), tell).await?;
     if let Err(Refusal::NoPlan { lived: Some(lived), .. }) = &planned
-        && nothing_is_lost(setup, &request.source).await?
+        && nothing_is_hidden(setup, &request, *lived).await?
     {
         let request = RecoveryRequest { system_id: Some(*lived), ..request };
         // Where that leads nowhere either, the refusal of what was asked for names the cluster.
@@ -74,14 +78,27 @@ pub async fn plan<'a>(
     Ok(planned)
 }
 
-/// Whether all is there that this host's catalog knows of a source, and that its signed manifests name: what
-/// is gone may have been of a cluster of which nothing else tells.
-async fn nothing_is_lost(setup: &Setup, source: &SourceId) -> Result<bool> {
+/// Whether all is there that this host's catalog knows of a source, and that its signed manifests name, and
+/// nothing that was removed on purpose can have been of another cluster at a time: what is gone may have been
+/// of one of which nothing else tells.
+async fn nothing_is_hidden(setup: &Setup, request: &RecoveryRequest, lived: u64) -> Result<bool> {
+    let RecoveryRequest { source, target: Target::Time(at), .. } = request else {
+        return Ok(false);
+    };
     let repository = setup.repository().await?;
     let Some(cache) = setup.log_cache(&repository).await else { return Ok(false) };
-    let lost = losses::look_for_losses(setup, &repository, &cache, source).await;
     // Who cannot look cannot know.
-    Ok(lost.is_ok_and(|lost| lost.is_empty()))
+    let lost = losses::look_for_losses(setup, &repository, &cache, source).await;
+    if !lost.is_ok_and(|lost| lost.is_empty()) {
+        return Ok(false);
+    }
+    let removed = removed_of(&repository, source).await;
+    Ok(removed.is_ok_and(|removed| none_hides(&removed, lived, *at)))
+}
+
+/// Whether the clusters of which something was removed are that one, or were made after a time.
+fn none_hides(removed: &BTreeSet<Option<u64>>, lived: u64, at: Timestamp) -> bool {
+    removed.iter().all(|of| of.is_some_and(|of| of == lived || made(of) > at))
 }
 
 /// Plans a recovery in one cluster, and tells which, whose base has all its objects, and whose log can
@@ -280,5 +297,26 @@ fn complete(plan: &RecoveryPlan, accept_loss: bool) -> Result<(), Refusal> {
     match left_out.is_empty() || accept_loss {
         true => Ok(()),
         false => Err(Refusal::LeavesOut(left_out)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_removed_hides_no_third_cluster() {
+        // The identifiers of clusters that were made at these seconds.
+        let [old, lived, new] = [50_u64, 100, 200].map(|second| second << 32);
+        let at = Timestamp::from_second(150).unwrap();
+        for (removed, expected) in [
+            (&[][..], true),
+            (&[Some(lived), Some(new)], true),
+            (&[Some(lived), Some(old)], false),
+            (&[None], false),
+        ] {
+            let removed = removed.iter().copied().collect();
+            assert_eq!(none_hides(&removed, lived, at), expected, "{removed:?}");
+        }
     }
 }
