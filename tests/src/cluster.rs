@@ -361,6 +361,9 @@ impl Drop for Ends {
 pub fn standby(server: &Postgres) -> (Postgres, TempDir) {
     let folder = open_folder("drctl-standby-");
     let data = folder.path().join("standby");
+    // A standby without a slot is cut off where a checkpoint of the primary removes what it has not got yet.
+    server.psql("postgres", "alter system set wal_keep_size = '1GB'");
+    server.psql("postgres", "select pg_reload_conf()");
     let mut copy = server.client("pg_basebackup");
     let copied = copy.args(["-R", "-c", "fast", "-D"]).arg(&data).status();
     assert!(copied.expect("start pg_basebackup").success());

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::engine;
 use crate::host::Setup;
+use crate::host::nice::give_way_by;
 use crate::host::pressure::highest;
 use crate::log::CatchUp;
 
@@ -28,7 +29,7 @@ const ASKED_EVERY: Duration = Duration::from_secs(10);
 /// Gives way to other processes by so much; its children do the same.
 pub(super) fn give_way(nice: i32) {
     if nice > 0
-        && let Err(error) = rustix::process::nice(nice)
+        && let Err(error) = give_way_by(nice)
     {
         tracing::warn!("the agent does not give way to other processes: {error}");
     }

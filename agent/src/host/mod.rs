@@ -11,6 +11,7 @@ pub(crate) mod files;
 mod limits;
 pub(crate) mod locks;
 mod meter;
+pub(crate) mod nice;
 mod patient;
 pub(crate) mod pressure;
 pub(crate) mod private;

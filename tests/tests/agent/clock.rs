@@ -5,8 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use drctl_tests::agent::Agent;
 use drctl_tests::site::{Ran, faketime, until};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::common::{NEVER, Shop};
+use crate::timed::Timed;
 
 /// Backs up with a clock that is so many days behind.
 pub(crate) fn backed_up_days_ago(shop: &Shop, days: u32) {
@@ -101,4 +103,71 @@ fn what_fails_is_tried_again_and_then_told() {
     let _ = shop.site.json(0, &["run", "shop"]);
     let _ = agent.job_is("backup", |job| job["last"]["outcome"] == "succeeded");
     let _ = agent.stop().ended(0);
+}
+
+/// Minutes of a day.
+const DAY: u32 = 24 * 60;
+
+/// A shop with one backup, and the next one due once a day, in eleven to twelve hours: by the true clock nothing
+/// comes due while a test runs.
+fn due_in_half_a_day() -> Shop {
+    let hour = (Timestamp::now().as_second() / 3_600 + 12) % 24;
+    let shop = Shop::open(&format!("0 {hour} * * *"));
+    shop.policy("timezone = ", "timezone = \"UTC\"");
+    let _ = shop.site.backup();
+    shop
+}
+
+fn days(days: i64) -> SignedDuration {
+    SignedDuration::from_hours(24 * days)
+}
+
+/// When the next backup is due.
+#[track_caller]
+fn next_backup(agent: &Agent<'_>) -> Timestamp {
+    let job = agent.job("backup");
+    let next = job["next"].as_str().unwrap_or_else(|| panic!("nothing is due: {job}"));
+    next.parse().expect("a time")
+}
+
+/// Has the agent take notice of what its clock shows now: nothing begins, and the next backup is due then.
+#[track_caller]
+fn waits_until(shop: &Shop, agent: &Agent<'_>, next: Timestamp) {
+    let _ = shop.site.json(0, &["reload"]);
+    let job = agent.job("backup");
+    assert_eq!((&job["state"], next_backup(agent)), (&"idle".into(), next), "{}", agent.said());
+}
+
+#[test]
+fn a_clock_that_leaps_a_year_ahead_and_back_makes_one_backup_and_silences_none() {
+    let shop = due_in_half_a_day();
+    let timed = Timed::with_wall_clock(&shop.site);
+    let agent = &timed.agent;
+    let next = next_backup(agent);
+    let job = agent.ends_anew("backup", "succeeded", || timed.pass(365 * DAY));
+    assert!(agent.said().contains("missed 365 runs"), "{}", agent.said());
+    assert_eq!(job["missed"], serde_json::Value::Null, "{job}");
+    waits_until(&shop, agent, next + days(365));
+    assert_eq!(shop.site.manifests().len(), 2);
+    // What the wrong clock said is no reason to be silent, and none to begin anything.
+    timed.comes_back();
+    waits_until(&shop, agent, next);
+    assert_eq!(shop.site.manifests().len(), 2);
+    let _ = agent.ends_anew("backup", "succeeded", || timed.pass(DAY / 2));
+    waits_until(&shop, agent, next + days(1));
+    assert_eq!(shop.site.manifests().len(), 3);
+    let _ = timed.agent.stop().ended(0);
+}
+
+#[test]
+fn a_host_that_slept_for_days_makes_up_for_them_once() {
+    let shop = due_in_half_a_day();
+    let timed = Timed::start(&shop.site);
+    let next = next_backup(&timed.agent);
+    let job = timed.agent.ends_anew("backup", "succeeded", || timed.pass(3 * DAY));
+    assert!(timed.agent.said().contains("missed 3 runs"), "{}", timed.agent.said());
+    assert_eq!(job["missed"], serde_json::Value::Null, "{job}");
+    waits_until(&shop, &timed.agent, next + days(3));
+    assert_eq!(shop.site.manifests().len(), 2);
+    let _ = timed.agent.stop().ended(0);
 }

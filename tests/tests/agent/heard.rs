@@ -1,11 +1,9 @@
 //! What people hear of each kind of trouble, and that it is over. Time goes by at a test's word: the agent looks
 //! by itself, every five minutes of its own clock, and so nobody waits for that.
 
-use std::cell::Cell;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -14,73 +12,15 @@ use drctl_tests::fake::Tools;
 use drctl_tests::servers::free_port;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::servers::scripted::{Reply, Scripted};
-use drctl_tests::site::{Site, faketime, until};
+use drctl_tests::site::until;
 use serde_json::Value;
 
 use crate::channels::{Came, place, secret, url};
 use crate::clock::backed_up_days_ago;
 use crate::common::{NEVER, Shop};
 use crate::log_index::site;
+use crate::timed::Timed;
 use crate::told::{Person, run};
-
-/// An agent whose clocks, that of the wall and that which never jumps, go ahead at a test's word.
-struct Timed<'a> {
-    site: &'a Site,
-    agent: Agent<'a>,
-    /// Minutes that its clocks are ahead.
-    ahead: Cell<u32>,
-}
-
-impl<'a> Timed<'a> {
-    /// Starts one.
-    #[track_caller]
-    fn start(site: &'a Site) -> Self {
-        set_clock(site, 0);
-        let mut command = site.command(&["agent"]);
-        command.env("LD_PRELOAD", faketime()).env_remove("FAKETIME");
-        command.env("FAKETIME_TIMESTAMP_FILE", clock(site)).env("FAKETIME_NO_CACHE", "1");
-        command.env("NO_FAKE_STAT", "1");
-        let agent = Agent::start_as(site, command);
-        let timed = Timed { site, agent, ahead: Cell::new(0) };
-        until("the first look", || timed.looked().is_string());
-        timed
-    }
-
-    /// When it last looked where the sources stand.
-    fn looked(&self) -> Value {
-        self.site.json(0, &["jobs"])["looked"].clone()
-    }
-
-    /// Whether it has told anybody anything of that.
-    fn has_told(&self, code: &str) -> bool {
-        self.agent.said().contains(&format!("code=\"{code}\""))
-    }
-
-    /// Lets time go by.
-    fn pass(&self, minutes: u32) {
-        self.ahead.set(self.ahead.get() + minutes);
-        set_clock(self.site, self.ahead.get());
-    }
-
-    /// Lets time go by until it looks again.
-    #[track_caller]
-    fn looks_again(&self) {
-        let before = self.looked();
-        self.pass(6);
-        until("another look", || self.looked() != before);
-    }
-}
-
-fn clock(site: &Site) -> PathBuf {
-    site.path("clock")
-}
-
-/// The agent reads it at any time: it is there as a whole, always.
-fn set_clock(site: &Site, minutes: u32) {
-    let new = site.path("clock.new");
-    fs::write(&new, format!("+{minutes}m\n")).expect("a clock");
-    fs::rename(new, clock(site)).expect("a clock");
-}
 
 /// A text that an object has.
 fn words<'a>(notice: &'a Value, field: &str) -> &'a str {

@@ -30,7 +30,8 @@ fn ask(port: u16, request: &str) -> Option<String> {
     Some(answer)
 }
 
-fn get(port: u16, path: &str) -> Option<String> {
+/// What is answered at a path, head and body.
+pub(crate) fn get(port: u16, path: &str) -> Option<String> {
     ask(port, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
 }
 
@@ -48,7 +49,7 @@ pub(crate) fn scrape(port: u16) -> BTreeMap<String, f64> {
 }
 
 /// Waits until the agent has looked at its sources.
-fn looked(port: u16) -> BTreeMap<String, f64> {
+pub(crate) fn looked(port: u16) -> BTreeMap<String, f64> {
     let mut found = BTreeMap::new();
     until("a look", || {
         found = scrape(port);

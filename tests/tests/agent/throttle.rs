@@ -134,3 +134,49 @@ fn a_backup_pauses_while_a_replica_is_far_behind() {
     agent.says("the backup waited for replicas");
     let _ = agent.stop().ended(0);
 }
+
+/// The name of a process or a thread that runs, and how much it gives way.
+fn niceness(pid: &str) -> Option<(String, i32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (before, after) = stat.rsplit_once(')').expect("a name");
+    let (_, name) = before.split_once('(').expect("a name");
+    let nice = after.split_whitespace().nth(16).expect("the 19th field");
+    Some((name.to_owned(), nice.parse().expect("a number")))
+}
+
+#[test]
+fn a_dump_gives_way_to_other_processes_by_as_much_as_the_agent_is_told() {
+    let (shop, tools) = Shop::with_tools(NEVER);
+    shop.site.append("\n[agent]\nnice = 7\n");
+    // More than the pipes hold, so that pg_dump itself waits.
+    shop.server.psql(
+        "postgres",
+        "create table noise as select gen_random_uuid() from generate_series(1, 100000)",
+    );
+    tools.pause("pg_dump", 10);
+    tools.set(
+        "pg_dump",
+        "set -o pipefail\n{ tell pid \"$BASHPID\"; exec \"$REAL\" \"$@\"; } | \
+         { head -c 10; tell mid; cat \"$HERE/gate\" >/dev/null; exec cat; }",
+    );
+    let agent = Agent::start(&shop.site);
+    let _ = shop.site.json(0, &["run", "shop"]);
+    tools.await_pause();
+    let (_, ours) = niceness("self").expect("it runs");
+    let dump = niceness(tools.await_file("pid").trim()).expect("it runs");
+    let given = (ours + 7).min(19);
+    assert_eq!(dump, ("pg_dump".to_owned(), given));
+    // Linux knows of threads alone, and the runtime's were there before the configuration was read.
+    let agents = shop.site.json(0, &["jobs"])["pid"].to_string();
+    let mut seen = 0;
+    for thread in std::fs::read_dir(format!("/proc/{agents}/task")).expect("it runs") {
+        let thread = format!("{agents}/task/{}", thread.expect("a thread").file_name().display());
+        // One of them may end by itself just now.
+        let Some((_, nice)) = niceness(&thread) else { continue };
+        assert_eq!(nice, given, "{thread}");
+        seen += 1;
+    }
+    assert!(seen > 2, "{seen} threads");
+    let _ = agent.ends_anew("backup", "succeeded", || tools.go_on());
+    let _ = agent.stop().ended(0);
+}

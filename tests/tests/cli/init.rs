@@ -211,3 +211,24 @@ fn a_kit_without_a_directory_is_refused_before_anything_is_written() {
     let said = site.fails(2, "usage", &["keys", "new-identity", "nowhere/id.txt"]);
     assert!(said.contains("there is no directory nowhere"), "{said}");
 }
+
+#[test]
+fn servers_of_this_host_that_the_new_source_does_not_reach_are_named() {
+    let (shop, other) = (server_with(1), server_with(1));
+    let site = Site::empty();
+    let url = format!("file://{}", site.path("repository").display());
+    let words = site.init_words(&shop, &url);
+    let said = site.drctl(&words).ended(0).err;
+    let named = |port: u16| {
+        let end = format!(" on port {port} is not backed up: `drctl discover` shows how");
+        let of_it = said.lines().filter(|line| line.contains("PostgreSQL") && line.ends_with(&end));
+        of_it.count()
+    };
+    assert_eq!((named(other.port()), named(shop.port())), (1, 0), "{said}");
+    // Whoever joins restores: what runs beside it is no news to him.
+    let second = ["--config", "second/drctl.toml"].map(str::to_owned);
+    let kit = words.iter().position(|word| word == "--kit").expect("a kit");
+    let join = [&second[..], &words[..kit], &["--join".to_owned()]].concat();
+    let said = site.drctl(&join).ended(0).err;
+    assert!(!said.contains("is not backed up"), "{said}");
+}
