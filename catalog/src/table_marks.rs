@@ -1,10 +1,11 @@
 //! What is remembered of the tables in the last backups of each source.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use drctl_model::{BackupId, SourceId, TableMarks};
 use rusqlite::params;
 
+use crate::error::Fault;
 use crate::rows::{all, parsed};
 use crate::schema::write;
 use crate::{Catalog, CatalogError};
@@ -13,9 +14,9 @@ use crate::{Catalog, CatalogError};
 const REMEMBERED: i64 = 16;
 
 impl Catalog {
-    /// What is remembered of the tables in these backups of a source, in this order; nothing of one that is
-    /// not known here, or whose form this program does not read. Of the first that is known all, of the others
-    /// the tables that may be empty or gone.
+    /// What is remembered of the tables in these backups of a source, in this order, and how many others
+    /// were noted after it, but for those that are known and not among these; nothing of one that is not known here, or whose form this program does not read. Of the
+    /// first that is known all, of the others the tables that may be empty or gone.
     ///
     /// # Errors
     /// As [`backups`](Self::backups).
@@ -23,25 +24,31 @@ impl Catalog {
         &self,
         source: &SourceId,
         backups: Vec<BackupId>,
-    ) -> Result<Vec<(BackupId, TableMarks)>, CatalogError> {
+    ) -> Result<Vec<(BackupId, u8, TableMarks)>, CatalogError> {
         let source = source.clone();
         self.call(move |connection| {
-            let sql = "SELECT backup FROM table_marks WHERE source = ?1";
-            let known: BTreeSet<BackupId> =
-                all(connection, sql, [source.as_str()], |row| parsed(row, "backup"))?
-                    .into_iter()
-                    .collect();
+            let sql = "SELECT backup, EXISTS (SELECT 1 FROM backups AS known WHERE known.source = noted.source \
+                AND known.backup = noted.backup) AS is_known FROM table_marks AS noted WHERE source = ?1 \
+                ORDER BY id DESC";
+            let noted: Vec<(BackupId, bool)> = all(connection, sql, [source.as_str()], |row| {
+                Ok::<_, Fault>((parsed(row, "backup")?, row.get("is_known")?))
+            })?;
+            let asked: BTreeSet<&BackupId> = backups.iter().collect();
+            let counts = noted.into_iter().filter(|(id, is_known)| !is_known || asked.contains(id));
+            // There are no more than 17.
+            let later: BTreeMap<BackupId, u8> = counts.map(|(id, _)| id).zip(0_u8..).collect();
             let sql = "SELECT marks FROM table_marks WHERE source = ?1 AND backup = ?2";
             let mut statement = connection.prepare(sql)?;
-            let mut found: Vec<(BackupId, TableMarks)> = Vec::new();
-            for backup in backups.into_iter().filter(|backup| known.contains(backup)) {
+            let mut found = Vec::new();
+            for backup in backups {
+                let Some(later) = later.get(&backup).copied() else { continue };
                 let of = params![source.as_str(), backup.as_str()];
                 let marks: Vec<u8> = statement.query_row(of, |row| row.get("marks"))?;
                 let Some(mut marks) = TableMarks::decode(&marks) else { continue };
                 if !found.is_empty() {
                     marks.0.retain(|_, mark| mark.is_excused());
                 }
-                found.push((backup, marks));
+                found.push((backup, later, marks));
             }
             Ok(found)
         })

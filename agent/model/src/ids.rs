@@ -2,6 +2,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +172,14 @@ impl BackupId {
     #[must_use]
     pub fn new(at: Timestamp, random: u64) -> Self {
         BackupId(stamped(at, random))
+    }
+
+    /// When the attempt began, to the second (clock of the host); the earliest time, if the name holds no date.
+    #[must_use]
+    pub fn begun(&self) -> Timestamp {
+        let read = DateTime::strptime("%Y%m%dT%H%M%SZ", &self.0[..16]);
+        let begun = read.and_then(|at| at.to_zoned(TimeZone::UTC));
+        begun.map_or(Timestamp::MIN, |at| at.timestamp())
     }
 }
 
@@ -371,6 +380,16 @@ impl FromStr for AuditLogId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_attempt_tells_when_it_began() {
+        for second in [0, 1_800_000_000, 253_402_207_200] {
+            let at = Timestamp::from_second(second).unwrap();
+            assert_eq!(BackupId::new(at, 7).begun(), at);
+        }
+        let odd: BackupId = "20261399T009900Z-0123456789abcdef".parse().unwrap();
+        assert_eq!(odd.begun(), Timestamp::MIN);
+    }
 
     #[test]
     fn source_names() {

@@ -205,6 +205,12 @@ pub struct InForce {
 }
 
 impl InForce {
+    /// Whether a backup is pinned or on legal hold by itself.
+    #[must_use]
+    pub fn names(&self, backup: &BackupId) -> bool {
+        self.pins.contains_key(backup) || self.holds.contains_key(backup)
+    }
+
     /// What stands after all of these, which are in the order of their numbers. What is said twice
     /// stands since it was said first; what is left out counts for nothing, whoever signed it.
     #[must_use]

@@ -55,11 +55,12 @@ pub(crate) struct Before {
 }
 
 impl Before {
-    /// Of these, the newest first, of which alone all is needed; nothing where there is none.
-    pub(crate) fn of(newest_first: Vec<(BackupId, TableMarks)>) -> Option<Self> {
+    /// Of these, the newest first, of which alone all is needed, and how many others were made after each, of
+    /// which some may be gone since; nothing where there is none.
+    pub(crate) fn of(newest_first: Vec<(BackupId, u8, TableMarks)>) -> Option<Self> {
         let mut all = newest_first.into_iter();
-        let (backup, mut marks) = all.next()?;
-        for ((_, older), since) in all.zip(1_u8..) {
+        let (backup, _, mut marks) = all.next()?;
+        for (_, since, older) in all {
             for (key, older) in older.0.iter().filter(|(_, older)| older.is_excused()) {
                 let mark = marks.0.entry(*key).or_default();
                 // It may have been accepted when the newer ones were there; since then it may be over.
@@ -291,7 +292,9 @@ mod tests {
         let id = id(0);
         for (held, accepted) in backups {
             let tables = tables(&facts(&[("shop", held)])).unwrap();
-            let newest_first = good.iter().rev().map(|marks| (id.clone(), marks.clone()));
+            let newest_first = good.iter().rev().zip(0_u8..);
+            let newest_first =
+                newest_first.map(|(marks, since)| (id.clone(), since, marks.clone()));
             let before = Before::of(newest_first.collect());
             let (marks, compared) = compare(&tables, before.as_ref());
             if compared.suspect.is_empty() || *accepted {
@@ -305,7 +308,7 @@ mod tests {
     /// Of one backup beside one other.
     fn beside(before: &Tables, now: &Tables) -> Compared {
         let id = id(0);
-        let before = Before::of(vec![(id, compare(before, None).0)]);
+        let before = Before::of(vec![(id, 0, compare(before, None).0)]);
         compare(now, before.as_ref()).1
     }
 
@@ -343,15 +346,31 @@ mod tests {
     }
 
     #[test]
+    fn what_was_accepted_long_ago_is_over_though_backups_are_gone_since() {
+        let of = |held: &[(&str, u64)]| tables(&facts(&[("shop", held)])).unwrap();
+        let full = compare(&of(FULL), None).0;
+        let mut excused = full.clone();
+        for mark in excused.0.values_mut().filter(|mark| mark.large) {
+            (mark.emptied, mark.calm) = (true, 20);
+        }
+        for (since, is_suspect) in [(9, false), (10, true)] {
+            let row = vec![(id(9), 0, full.clone()), (id(1), since, excused.clone())];
+            let found = compare(&of(EMPTY), Before::of(row).as_ref()).1;
+            assert_eq!(!found.suspect.is_empty(), is_suspect, "{since}");
+        }
+    }
+
+    #[test]
     fn it_holds_whichever_backup_was_accepted() {
         let of = |held: &[(&str, u64)]| tables(&facts(&[("shop", held)])).unwrap();
         let (one, two, three) = (id(1), id(2), id(3));
         let full = compare(&of(FULL), None).0;
-        let before = Before::of(vec![(one.clone(), full.clone())]);
+        let before = Before::of(vec![(one.clone(), 0, full.clone())]);
         let (empty, _) = compare(&of(EMPTY), before.as_ref());
         let (again, _) = compare(&of(FULL), before.as_ref());
         // The suspect one is accepted when a good one is there already that was compared without it.
-        let before = Before::of(vec![(three.clone(), again), (two, empty), (one, full)]).unwrap();
+        let before =
+            Before::of(vec![(three.clone(), 0, again), (two, 1, empty), (one, 2, full)]).unwrap();
         assert_eq!(before.backup, three);
         assert_eq!(compare(&of(EMPTY), Some(&before)).1, Compared::default());
     }
@@ -434,7 +453,7 @@ mod tests {
             for (a, b, accepted) in (0..4).map(|at| one(row / 18u32.pow(at) % 18)) {
                 let tables = tables(&facts(&[("shop", &[("a", a), ("b", b)])])).unwrap();
                 let before =
-                    Before::of(good.iter().map(|marks| (id.clone(), marks.clone())).collect());
+                    Before::of(good.iter().map(|marks| (id.clone(), 0, marks.clone())).collect());
                 let (marks, found) = compare(&tables, before.as_ref());
                 let lost = [last[0] > 1_000 && a == 0, last[1] > 1_000 && b == 0];
                 let expected = (lost[0] && !exempt[0]) || (lost[1] && !exempt[1]);

@@ -31,8 +31,8 @@ use crate::repository::accept::is_accepted;
 use crate::repository::chain::Family;
 use crate::repository::drills::newest_in_doubt;
 use crate::repository::findings::refused;
-use crate::repository::inventory::not_counted;
-use crate::repository::losses::{is_lost, look_for_losses};
+use crate::repository::inventory::{not_counted, there};
+use crate::repository::losses::look_for_losses;
 use crate::repository::memory::{CONTRADICTS, is_of_drill};
 use crate::repository::statements::statements;
 use crate::repository::{Memory, Repository, dated, horizon, words};
@@ -197,22 +197,17 @@ async fn settle_change(repository: &Repository, status: &mut SourceStatus) {
 /// newest one that is there counts instead.
 async fn without_lost(catalog: &Catalog, status: &mut SourceStatus, now: Timestamp) -> Result<()> {
     let Some(newest_good) = status.newest_good.as_ref() else { return Ok(()) };
-    let mut there = catalog.backups(Some(&status.source)).await?;
-    there.retain(|one| !is_lost(&status.vanished, one));
+    let mut there = there(catalog, &status.source, &status.vanished).await?;
     let lost = newest_good.backup.clone();
     let is_there = there.iter().any(|one| one.backup == lost);
     if is_there && Family::of(&there).broken(newest_good).is_none() {
         return Ok(());
     }
     let memory = Memory::of(catalog, Some(&status.source)).await?;
-    let expired = catalog.expired(Some(&status.source)).await?;
     memory.mark(&mut there);
     let family = Family::of(&there);
-    let counts: Vec<&BackupSummary> = there
-        .iter()
-        .filter(|one| one.is_good() && family.broken(one).is_none())
-        .filter(|one| !expired.contains_key(&(one.source.clone(), one.backup.clone())))
-        .collect();
+    let is_good = |one: &&BackupSummary| one.is_good() && family.broken(one).is_none();
+    let counts: Vec<&BackupSummary> = there.iter().filter(is_good).collect();
     let horizon = horizon(now);
     let dated = newest(counts.iter().copied().filter(|one| one.taken() <= horizon));
     status.age = dated.map(|good| now.duration_since(good.taken()));

@@ -93,6 +93,11 @@ pub(crate) async fn past_runs(
     Ok(jobs.map(|job| Past { runs: runs(state, &job), job }).collect())
 }
 
+/// Whether a job has not ended, and its process is gone.
+pub(crate) fn has_died(setup: &Setup, job: &Job) -> bool {
+    !job.state.is_final() && !runs(&setup.config.paths.state_dir, job)
+}
+
 /// Whether its process lives. One of which that cannot be told is not taken for dead.
 fn runs(state: &Path, job: &Job) -> bool {
     !job.state.is_final() && job.run.is_none_or(|run| lives(state, run))

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use drctl_catalog::{Catalog, Lost};
 use drctl_model::{
-    BackupId, BackupKind, BackupSummary, FindingCode, Job, JobId, JobKind, JobState, SourceId,
-    planted, shown,
+    BackupId, BackupKind, BackupSummary, FindingCode, JobId, JobKind, SourceId, planted, shown,
 };
-use drctl_policies::Schedule;
 use drctl_store::layout;
 use jiff::{SignedDuration, Timestamp};
 
+use super::streak::failures;
 use crate::engine::pg::another_cluster::{self, has_cluster};
 use crate::host::Setup;
 use crate::jobs::{LastJob, latest, set_back};
@@ -30,12 +29,6 @@ const MAY_RUN: SignedDuration = SignedDuration::from_hours(48);
 const NEWEST: &str = "the newest backup";
 const FUTURE: &str = "the backup that is dated in the future";
 const LAST: &str = "the backup that came last, and is dated before others";
-
-/// So many runs in a row that fail are a streak.
-const STREAK: usize = 3;
-
-/// So many jobs are looked at for it.
-const LOOKED_AT: usize = 100;
 
 /// How many of what is in doubt are named.
 const NAMED: usize = 3;
@@ -86,7 +79,7 @@ impl Reason {
         Reason { text: text.into(), name: code.as_str(), told_by: Some(code) }
     }
 
-    fn untold(name: &'static str, text: impl Into<String>) -> Self {
+    pub(super) fn untold(name: &'static str, text: impl Into<String>) -> Self {
         Reason { text: text.into(), name, told_by: None }
     }
 }
@@ -156,46 +149,9 @@ pub(super) async fn blocked(
             break;
         }
     }
-    let jobs = catalog.last_jobs(JobKind::Backup, source, LOOKED_AT).await?;
-    let schedule =
-        setup.configured(source.as_str()).and_then(|(_, one)| one.policy.schedule.clone());
-    let unattended = failures(&jobs, (backups, horizon(now)), schedule.as_ref());
+    let unattended = failures(setup, catalog, (source, backups), now).await?;
     let passing = running(&others, &doubts, now);
     Ok(Reasons { lasting: found, passing, unattended, unknown: false })
-}
-
-/// That the last backups failed one after the other, as this host knows, each as often as it was tried: what
-/// there is may be all that there will be. A good one that was begun meanwhile, on another host, ends it.
-fn failures(
-    newest_first: &[Job],
-    (backups, horizon): (&[BackupSummary], Timestamp),
-    schedule: Option<&Schedule>,
-) -> Option<Reason> {
-    // What somebody stopped says nothing.
-    let ended = newest_first.iter().filter(|job| job.state.is_final());
-    let told = ended.filter(|job| job.state != JobState::Cancelled);
-    let has_failed = |job: &&Job| matches!(job.state, JobState::Failed | JobState::Interrupted);
-    let failed: Vec<Timestamp> = told.take_while(has_failed).map(|job| job.started).collect();
-    let since = failed.get(streak(&failed, schedule)?)?;
-    let begun = |one: &BackupSummary| one.started > *since && one.started <= horizon;
-    let has_ended = backups.iter().any(|one| one.is_good() && begun(one));
-    let first = failed.last()?;
-    let text = format!(
-        "every backup of this host since {first:.0} failed: until one is made only a person removes something"
-    );
-    (!has_ended).then(|| Reason::untold("failures", text))
-}
-
-/// Which of these failures, the newest first, is the first of the last [`STREAK`] runs; nothing where there are
-/// fewer. What is tried again before the next run is due is the same run; without a schedule each is one.
-fn streak(failed: &[Timestamp], schedule: Option<&Schedule>) -> Option<usize> {
-    let is_next = |(older, newer): &(Timestamp, Timestamp)| {
-        schedule.is_none_or(|schedule| schedule.next_after(*older).is_some_and(|due| due <= *newer))
-    };
-    let pairs = failed.iter().skip(1).copied().zip(failed.iter().copied());
-    let begins = pairs.enumerate().filter(|(_, pair)| is_next(pair)).map(|(at, _)| at);
-    let first = failed.len().checked_sub(1);
-    begins.chain(first).nth(STREAK - 1)
 }
 
 /// What somebody said of it, or may have: each reason in a sentence.
@@ -492,63 +448,6 @@ mod tests {
         // Of two of the future the store's times say nothing: the bucket may be a copy.
         assert!(!passed(&also, None, Some((10, 21))));
         assert!(passed(&also, Some((1, 2)), None));
-    }
-
-    /// Backups of this host that failed at these hours, the newest first.
-    fn failed(hours: &[f64]) -> Vec<Job> {
-        let job = |(n, hour): (i64, &f64)| {
-            let started = Timestamp::from_second((hour * 3600.0) as i64).unwrap();
-            Job {
-                id: JobId(n),
-                kind: JobKind::Backup,
-                source: "shop".parse().unwrap(),
-                backup: None,
-                state: JobState::Failed,
-                started,
-                changed: started,
-                code: None,
-                message: None,
-                run: None,
-            }
-        };
-        (0..).zip(hours).map(job).collect()
-    }
-
-    #[test]
-    fn three_runs_that_failed_are_a_streak_however_often_each_was_tried() {
-        let daily = Schedule::new("0 2 * * *", jiff::tz::TimeZone::UTC).unwrap();
-        let is_streak = |hours: &[f64], schedule| {
-            failures(&failed(hours), (&[], Timestamp::MAX), schedule).is_some()
-        };
-        let thrice = [50.4, 50.1, 50.0, 26.4, 26.1, 26.0, 2.4, 2.1, 2.0];
-        assert!(is_streak(&thrice, Some(&daily)));
-        assert!(!is_streak(&thrice[..6], Some(&daily)), "two nights, each tried three times");
-        // Windows that close, and runs by hand: fewer tries than are allowed.
-        assert!(is_streak(&[50.0, 26.0, 2.0], Some(&daily)));
-        assert!(!is_streak(&[26.3, 26.2, 26.1, 26.0, 2.0], Some(&daily)));
-        assert!(!is_streak(&[2.2, 2.1], None));
-        assert!(is_streak(&[2.2, 2.1, 2.0], None), "without a schedule each is a run");
-        assert!(!is_streak(&[], None));
-    }
-
-    #[test]
-    fn a_backup_of_another_host_ends_a_streak_wherever_it_lies_in_it() {
-        let daily = Schedule::new("0 2 * * *", jiff::tz::TimeZone::UTC).unwrap();
-        let nights = failed(&[74.1, 74.0, 50.1, 50.0, 26.1, 26.0, 2.1, 2.0]);
-        let made = |hour: f64, suspect: bool| {
-            let mut one = base(1, 1, (100, 0));
-            one.started = Timestamp::from_second((hour * 3600.0) as i64).unwrap();
-            one.suspect.extend(suspect.then(|| "it is small".to_owned()));
-            failures(&nights, (&[one], Timestamp::from_second(80 * 3600).unwrap()), Some(&daily))
-        };
-        // It began before the last try of this host failed, or the night before.
-        for hour in [74.05, 60.0, 26.05] {
-            assert_eq!(made(hour, false), None, "{hour}");
-            assert!(made(hour, true).is_some(), "{hour}");
-        }
-        let told = made(25.0, false).expect("it is older than the last three runs");
-        assert!(told.text.starts_with("every backup of this host since 1970-01-01T02:00:00Z "));
-        assert!(made(90.0, false).is_some(), "it is of the future");
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::repository::drills::NewestDrill;
 use crate::repository::faults::is_newer;
 use crate::repository::losses::{is_lost, look_for_losses};
 use crate::repository::memory::NEWER;
-use crate::repository::removed::{is_removed, tombstone, tombstones};
+use crate::repository::removed::{OnPurpose, tombstone, tombstones};
 use crate::repository::statements::statements;
 use crate::repository::{Memory, Repository, drills, everything, horizon};
 use crate::restore::known::{Copies, Known, learn};
@@ -241,6 +241,7 @@ pub(super) async fn without_manifest(
     // A tombstone alone does not say that there ever was a manifest: the attempt may still run.
     let named = catalog.named(source).await?.into_iter().map(|one| one.named);
     let named: BTreeSet<Named> = named.collect();
+    let on_purpose = OnPurpose::new(repository, source);
     let (mut rest, mut unfinished) = (Vec::new(), Vec::new());
     for (id, weight) in weights.iter().filter(|(_, weight)| !weight.committed) {
         let stone = match listed.contains(id) {
@@ -251,7 +252,7 @@ pub(super) async fn without_manifest(
             Some(Tombstone { backup, manifest_sha256, .. }) => {
                 let of = (id, manifest_sha256);
                 let was_there = named.contains(&Named { backup, manifest_sha256 });
-                was_there && is_removed(repository, source, of).await?
+                was_there && on_purpose.is_removed(of).await?
             }
             None => false,
         };

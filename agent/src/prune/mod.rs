@@ -8,6 +8,7 @@ mod plan;
 mod pruned;
 mod reasons;
 mod remove;
+mod streak;
 
 pub use blocked::{Reason, Reasons};
 pub use carry_out::carry_out;

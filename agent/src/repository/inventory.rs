@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use anyhow::{Context as _, Result};
-use drctl_catalog::Newer;
+use drctl_catalog::{Catalog, Lost, Newer};
 use drctl_model::{BackupId, BackupSummary, Named, SourceId};
 use drctl_store::layout::{self, Kind};
 use drctl_store::{Alarm, Key, State};
@@ -14,6 +14,7 @@ use super::chain::Family;
 use super::count_and_size::Seen;
 use super::deleted::tell;
 use super::faults::{is_bad_manifest, is_newer};
+use super::losses::is_lost;
 use super::named::name_once;
 use super::{Closed, MANIFESTS_AT_ONCE, Repository, everything};
 use crate::host::Failure;
@@ -200,4 +201,22 @@ impl Inventory {
             kind => seen.take(kind, &state),
         }
     }
+}
+
+/// The backups of a source that a catalog knows, but for those of which it is known that they are gone.
+///
+/// # Errors
+/// The catalog's.
+pub(crate) async fn there(
+    catalog: &Catalog,
+    source: &SourceId,
+    vanished: &[Lost],
+) -> Result<Vec<BackupSummary>> {
+    let mut there = catalog.backups(Some(source)).await?;
+    let expired = catalog.expired(Some(source)).await?;
+    there.retain(|one| {
+        let name = (one.source.clone(), one.backup.clone());
+        !is_lost(vanished, one) && !expired.contains_key(&name)
+    });
+    Ok(there)
 }

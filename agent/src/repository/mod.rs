@@ -25,6 +25,7 @@ pub(crate) mod named;
 pub(crate) mod newest;
 mod open;
 pub(crate) mod removed;
+pub(crate) mod removed_of;
 pub(crate) mod say;
 pub mod statements;
 pub(crate) mod strays;

@@ -13,7 +13,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::drills::named_by_drills;
 use super::faults::is_bad_manifest;
-use super::removed::is_removed;
+use super::removed::OnPurpose;
 use super::{Inventory, MANIFESTS_AT_ONCE, Proven, Repository};
 
 /// The newest manifests, which are read first: one of them tells of all others.
@@ -161,18 +161,26 @@ pub(crate) async fn missed_after(
         asked && !there.contains(named) && !forgotten.contains(&named.backup)
     };
     let open: BTreeMap<Named, String> = names.into_iter().filter(is_open).collect();
-    let look = stream::iter(open).map(|(named, by)| async move {
-        let why = lacks(repository, source, &named).await?;
-        let key = layout::manifest(source, &named.backup).to_string();
-        let told = |Why { loss, text }| Why { loss, text: format!("{by} names it: {text}") };
-        Ok::<_, anyhow::Error>(why.map(|why| (key, told(why))))
+    let on_purpose = OnPurpose::new(repository, source);
+    let look = stream::iter(open).map(|(named, by)| {
+        let on_purpose = &on_purpose;
+        async move {
+            let why = lacks((repository, source), &named, on_purpose).await?;
+            let key = layout::manifest(source, &named.backup).to_string();
+            let told = |Why { loss, text }| Why { loss, text: format!("{by} names it: {text}") };
+            Ok::<_, anyhow::Error>(why.map(|why| (key, told(why))))
+        }
     });
     let found: Vec<_> = look.buffered(MANIFESTS_AT_ONCE).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
 }
 
 /// Why a manifest is not what was named; nothing where it is, also where it is not believed here.
-async fn lacks(repository: &Repository, source: &SourceId, named: &Named) -> Result<Option<Why>> {
+async fn lacks(
+    (repository, source): (&Repository, &SourceId),
+    named: &Named,
+    on_purpose: &OnPurpose<'_>,
+) -> Result<Option<Why>> {
     match repository.manifest(source, &named.backup).await {
         Ok(Some(found)) if found.sha256 == named.manifest_sha256 => Ok(None),
         Ok(Some(_)) => {
@@ -181,7 +189,7 @@ async fn lacks(repository: &Repository, source: &SourceId, named: &Named) -> Res
         }
         Ok(None) => {
             let of = (&named.backup, named.manifest_sha256);
-            let removed = is_removed(repository, source, of).await?;
+            let removed = on_purpose.is_removed(of).await?;
             Ok((!removed).then(|| "it is not in the bucket".to_owned().into()))
         }
         Err(error) if is_bad_manifest(&error) => {

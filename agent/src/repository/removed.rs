@@ -7,16 +7,18 @@ use std::ops::ControlFlow;
 use anyhow::{Context as _, Result};
 use drctl_catalog::Catalog;
 use drctl_model::{
-    BackupId, BackupSummary, Digest, Lineage, LogAt, LogFloor, SourceId, Tombstone, shown,
+    BackupId, BackupSummary, Digest, InForce, Lineage, LogAt, LogFloor, SourceId, Tombstone, shown,
 };
 use drctl_store::{
     Key, MAX_REMOVED_BYTES, State, Stored, VerifyingKey, decode_log_floor, decode_tombstone, layout,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
+use tokio::sync::OnceCell;
 
 use super::faults::{is_bad_manifest, is_missing};
 use super::first::first;
+use super::statements::statements;
 use super::{MANIFESTS_AT_ONCE, Repository};
 
 /// The tombstone of a backup; nothing where there is none that is believed.
@@ -125,19 +127,45 @@ pub(crate) async fn back(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Whether this manifest was removed on purpose. The newest one never is, by any policy: where no newer
-/// one is there, a tombstone says nothing.
-///
-/// # Errors
-/// The store's.
-pub(crate) async fn is_removed(
-    repository: &Repository,
-    source: &SourceId,
-    (backup, manifest_sha256): (&BackupId, Digest),
-) -> Result<bool> {
-    let found = tombstone(repository, source, backup).await?;
-    let is_of_it = found.is_some_and(|tombstone| tombstone.manifest_sha256 == manifest_sha256);
-    Ok(is_of_it && newest(repository, source).await?.is_some_and(|newest| newest > *backup))
+/// What tells whether manifests of a source were removed on purpose; each is read once.
+pub(crate) struct OnPurpose<'a> {
+    repository: &'a Repository,
+    source: &'a SourceId,
+    newest: OnceCell<Option<BackupId>>,
+    in_force: OnceCell<InForce>,
+}
+
+impl<'a> OnPurpose<'a> {
+    pub(crate) fn new(repository: &'a Repository, source: &'a SourceId) -> Self {
+        OnPurpose { repository, source, newest: OnceCell::new(), in_force: OnceCell::new() }
+    }
+
+    /// Whether this manifest was. The newest one never is, by any policy, and none that is pinned or on legal hold
+    /// by itself: of those a tombstone says nothing. A removal that a pin or a hold stopped has left one.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn is_removed(
+        &self,
+        (backup, manifest_sha256): (&BackupId, Digest),
+    ) -> Result<bool> {
+        let found = tombstone(self.repository, self.source, backup).await?;
+        let is_of_it = found.is_some_and(|tombstone| tombstone.manifest_sha256 == manifest_sha256);
+        Ok(is_of_it && self.may_be_removed(backup).await?)
+    }
+
+    /// Whether a backup may have been removed on purpose.
+    async fn may_be_removed(&self, backup: &BackupId) -> Result<bool> {
+        let newest = self.newest.get_or_try_init(|| newest(self.repository, self.source)).await?;
+        if newest.as_ref().is_none_or(|newest| newest <= backup) {
+            return Ok(false);
+        }
+        let read = async || {
+            Ok::<_, anyhow::Error>(statements(self.repository, self.source).await?.in_force)
+        };
+        let in_force = self.in_force.get_or_try_init(read).await?;
+        Ok(!in_force.names(backup))
+    }
 }
 
 /// The newest backup whose manifest is believed, and not suspect: whatever else somebody puts there makes
@@ -170,25 +198,6 @@ pub(crate) async fn tombstones(
     let removals = layout::removals(source);
     let listing = repository.bucket.list_states(&removals, None, each);
     listing.await.context("list what was removed")?;
-    Ok(found)
-}
-
-/// The clusters of which a backup or log of a source was removed on purpose; without an identifier what does not
-/// tell.
-///
-/// # Errors
-/// The store's.
-pub(crate) async fn removed_of(
-    repository: &Repository,
-    source: &SourceId,
-) -> Result<BTreeSet<Option<u64>>> {
-    let floors = signed_floors(repository, source).await?;
-    let of_log = floors.keys().filter_map(Lineage::timeline).map(|(system_id, _)| Some(system_id));
-    let mut found: BTreeSet<Option<u64>> = of_log.collect();
-    let each = |id| async move { tombstone(repository, source, &id).await };
-    let stones = stream::iter(tombstones(repository, source).await?).map(each);
-    let stones: Vec<_> = stones.buffered(MANIFESTS_AT_ONCE).try_collect().await?;
-    found.extend(stones.into_iter().flatten().map(|stone| stone.system_id));
     Ok(found)
 }
 
@@ -228,6 +237,14 @@ pub(crate) async fn signed_floors(
     repository: &Repository,
     source: &SourceId,
 ) -> Result<BTreeMap<Lineage, LogAt>> {
+    floors_of(repository, source, log_floors_listed(repository, source).await?).await
+}
+
+/// The places of floors of each lineage at which something lies.
+pub(super) async fn log_floors_listed(
+    repository: &Repository,
+    source: &SourceId,
+) -> Result<BTreeMap<Lineage, BTreeSet<LogAt>>> {
     let mut listed: BTreeMap<Lineage, BTreeSet<LogAt>> = BTreeMap::new();
     let each = |state: State| {
         if let Some((_, lineage, before)) = layout::log_floor_at(&state.key) {
@@ -238,6 +255,15 @@ pub(crate) async fn signed_floors(
     let removals = layout::removals(source);
     let listing = repository.bucket.list_states(&removals, None, each);
     listing.await.context("list what was removed")?;
+    Ok(listed)
+}
+
+/// The highest one of each that a trusted key has signed.
+pub(super) async fn floors_of(
+    repository: &Repository,
+    source: &SourceId,
+    listed: BTreeMap<Lineage, BTreeSet<LogAt>>,
+) -> Result<BTreeMap<Lineage, LogAt>> {
     let mut floors = BTreeMap::new();
     for (lineage, places) in listed {
         for before in places.into_iter().rev() {
@@ -317,7 +343,7 @@ pub(super) async fn read(repository: &Repository, source: &SourceId, key: &Key) 
 }
 
 /// Which of the backups that a catalog knows of a source, or that signed documents name, were removed on
-/// purpose: the bucket has their tombstones and not their manifests.
+/// purpose, as [`OnPurpose`] has it: the bucket has their tombstones and not their manifests.
 ///
 /// # Errors
 /// The store's, and the catalog's.
@@ -350,17 +376,19 @@ pub(crate) async fn removed(
     if asked.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let newest = newest(repository, source).await?;
-    let asked = asked.into_iter();
-    let older = asked.filter(|(id, _)| newest.as_ref().is_some_and(|newest| newest > id));
-    let looking = stream::iter(older).map(|(id, digest)| async move {
-        let found = match tombstone(repository, source, &id).await? {
-            Some(found) if digest.is_none_or(|digest| digest == found.manifest_sha256) => {
-                !repository.manifest_is_there(source, &id).await?
-            }
-            _ => false,
-        };
-        Ok::<_, anyhow::Error>(found.then_some(id))
+    let on_purpose = OnPurpose::new(repository, source);
+    let looking = stream::iter(asked).map(|(id, digest)| {
+        let on_purpose = &on_purpose;
+        async move {
+            let found = match tombstone(repository, source, &id).await? {
+                Some(found) if digest.is_none_or(|digest| digest == found.manifest_sha256) => {
+                    on_purpose.may_be_removed(&id).await?
+                        && !repository.manifest_is_there(source, &id).await?
+                }
+                _ => false,
+            };
+            Ok::<_, anyhow::Error>(found.then_some(id))
+        }
     });
     let found: Vec<_> = looking.buffered(MANIFESTS_AT_ONCE).try_collect().await?;
     Ok(found.into_iter().flatten().collect())

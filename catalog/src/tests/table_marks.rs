@@ -26,7 +26,7 @@ async fn what_was_in_the_tables_is_remembered_of_the_last_backups_and_of_the_one
     let catalog = Catalog::open(&path).await.unwrap();
     let of_backup = async |source, hour: u32| {
         let found = catalog.table_marks(source, vec![of(hour)]).await.unwrap();
-        found.into_iter().next().map(|(backup, marks)| {
+        found.into_iter().next().map(|(backup, _, marks)| {
             assert_eq!(backup, of(hour));
             marks
         })
@@ -52,7 +52,10 @@ async fn what_was_in_the_tables_is_remembered_of_the_last_backups_and_of_the_one
     let asked = vec![of(23), of(21), of(20), of(22)];
     let found = catalog.table_marks(&shop, asked).await.unwrap();
     let alone = TableMarks([gone].into());
-    assert_eq!(found, [(of(21), marks(21)), (of(20), TableMarks::default()), (of(22), alone)]);
+    assert_eq!(
+        found,
+        [(of(21), 1, marks(21)), (of(20), 2, TableMarks::default()), (of(22), 0, alone)]
+    );
     // What a newer program wrote is not known here.
     let db = rusqlite::Connection::open(&path).unwrap();
     db.execute("UPDATE table_marks SET marks = x'ffff' WHERE source = 'bank'", []).unwrap();

@@ -1,6 +1,7 @@
 //! Pins, legal holds and freezes: what has to stay whatever the policy says, and nothing goes in doubt.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 
 use drctl::host::{Setup, Stop};
@@ -45,6 +46,33 @@ pub(crate) fn statement(shop: &Shop, n: u64, statement: Stated, backup: Option<&
 pub(crate) fn put(shop: &Shop, said: &Statement, key: &SigningKey) {
     fs::create_dir_all(object(shop, said.n).parent().unwrap()).unwrap();
     fs::write(object(shop, said.n), encode_statement(said, key).unwrap()).unwrap();
+}
+
+#[test]
+fn the_loss_of_what_is_held_is_told_though_its_removal_was_begun() {
+    for verb in ["pin", "hold"] {
+        let shop = shop(2);
+        let ids = backups(&shop, 3);
+        let yes = format!("--yes={}", plan(&shop)["digest"].as_str().unwrap());
+        let mut killed = shop.site.command(&["--json", "prune", "shop", &yes]);
+        let killed = killed.env("DRCTL_CRASH_AT", "prune-tombstone-put").output().unwrap();
+        assert_eq!(killed.status.signal(), Some(9), "{killed:?}");
+        let said = shop.site.drctl(&[verb, &ids[0], "--reason", "case 4711"]).ended(3);
+        assert!(said.out.contains("a removal of") && said.out.contains("was begun"), "{said:?}");
+        // Who has no right to remove it, or nobody: the store lost it.
+        fs::remove_file(folder(&shop, &ids[0]).join("manifest.json")).unwrap();
+        let status = shop.site.drctl(&["status", "--check"]);
+        assert!(status.code == Some(3) && status.out.contains("LOST"), "{verb}: {status:?}");
+        let planned = plan(&shop);
+        assert!(planned["blocked"].to_string().contains("LOST"), "{verb}: {planned}");
+        assert_eq!((&planned["rest"], &planned["digest"]), (&json!([]), &Value::Null), "{planned}");
+        assert!(folder(&shop, &ids[0]).exists());
+        // A host that has never seen it, too: what it was based on, and who followed it, name it.
+        fs::remove_dir_all(shop.site.path("state")).unwrap();
+        let _ = shop.site.drctl(&["catalog", "rebuild"]);
+        let planned = plan(&shop);
+        assert_eq!((&planned["rest"], &planned["digest"]), (&json!([]), &Value::Null), "{planned}");
+    }
 }
 
 #[test]

@@ -241,6 +241,16 @@ fn nobody_chooses_while_something_is_gone(shop: &Archiving, (moment, old): (&str
     let _ = shop.drctl(&["status"]).ended(0);
     let (ran, _folder, _) = shop.recover(&["--to-time", moment, "--plan"]);
     let _ = ran.ended(0);
+    // What says of which cluster a backup was that was removed is not believed.
+    let stone = shop.site.path("repository/s/shop/x/20200101T000000Z-0123456789abcdef.json");
+    fs::create_dir_all(stone.parent().unwrap()).unwrap();
+    fs::write(&stone, "{}").unwrap();
+    let (ran, _folder, _) = shop.recover(&["--to-time", moment]);
+    let said = ran.failed(5, "no_plan");
+    assert!(said.contains(&format!("--system-id {old}")), "{said}");
+    fs::remove_file(&stone).unwrap();
+    let (ran, _folder, _) = shop.recover(&["--to-time", moment, "--plan"]);
+    let _ = ran.ended(0);
     // Of a third one, which is older, all was removed on purpose.
     let third = old.parse::<u64>().unwrap() - (10 << 32);
     put_floor(shop, Lineage::of_timeline(third, Timeline::FIRST));

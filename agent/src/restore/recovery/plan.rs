@@ -1,6 +1,6 @@
 //! What there is, and the plan that leads to the target.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use drctl_model::{BackupId, SourceId};
@@ -12,7 +12,7 @@ use crate::engine::wal::lost_log;
 use crate::engine::{LogArchives, Pieces, Replay};
 use crate::host::Setup;
 use crate::log::LogStore;
-use crate::repository::removed::removed_of;
+use crate::repository::removed_of::removed_of;
 use crate::repository::{Passed, Repository, losses};
 use crate::restore::cluster::{forks, left_out, plan_digest};
 use crate::restore::known::{Known, known};
@@ -96,9 +96,11 @@ async fn nothing_is_hidden(setup: &Setup, request: &RecoveryRequest, lived: u64)
     Ok(removed.is_ok_and(|removed| none_hides(&removed, lived, *at)))
 }
 
-/// Whether the clusters of which something was removed are that one, or were made after a time.
-fn none_hides(removed: &BTreeSet<Option<u64>>, lived: u64, at: Timestamp) -> bool {
-    removed.iter().all(|of| of.is_some_and(|of| of == lived || made(of) > at))
+/// Whether the clusters of which something was removed are that one, or were made after a time; of each it is known
+/// when the earliest backup that was removed began.
+fn none_hides(removed: &BTreeMap<Option<u64>, Timestamp>, lived: u64, at: Timestamp) -> bool {
+    let is_later = |of: u64, first: Timestamp| made(of).min(first) > at;
+    removed.iter().all(|(of, first)| of.is_some_and(|of| of == lived || is_later(of, *first)))
 }
 
 /// Plans a recovery in one cluster, and tells which, whose base has all its objects, and whose log can
@@ -309,11 +311,14 @@ mod tests {
         // The identifiers of clusters that were made at these seconds.
         let [old, lived, new] = [50_u64, 100, 200].map(|second| second << 32);
         let at = Timestamp::from_second(150).unwrap();
+        let (early, late) = (Timestamp::from_second(140).unwrap(), Timestamp::MAX);
         for (removed, expected) in [
             (&[][..], true),
-            (&[Some(lived), Some(new)], true),
-            (&[Some(lived), Some(old)], false),
-            (&[None], false),
+            (&[(Some(lived), early), (Some(new), late)], true),
+            (&[(Some(lived), early), (Some(old), late)], false),
+            // Its host's clock was ahead when it was made.
+            (&[(Some(new), early)], false),
+            (&[(None, late)], false),
         ] {
             let removed = removed.iter().copied().collect();
             assert_eq!(none_hides(&removed, lived, at), expected, "{removed:?}");
