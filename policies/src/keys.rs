@@ -6,7 +6,7 @@ use crate::engine;
 use crate::hooks::HOOKS;
 use crate::notify::NOTIFY;
 use crate::throttle::THROTTLE;
-use crate::timing::{LOG_INDEX, PRUNE, VERIFY, WINDOW};
+use crate::timing::{LOG_INDEX, PRUNE, REPORT, VERIFY, WINDOW};
 
 /// A key: what it takes, whether it must be there, and what holds when it is not.
 #[derive(Clone, Copy)]
@@ -277,6 +277,7 @@ pub(crate) static POLICY: &[Key] = &[
     Key::optional("prune", Section(PRUNE), "When what is not kept is removed."),
     Key::optional("verify", Section(VERIFY), "When stored backups and WAL are verified."),
     Key::optional("log_index", Section(LOG_INDEX), "When indexes over the WAL are written."),
+    Key::optional("report", Section(REPORT), "When reports are sent."),
 ];
 
 pub(crate) static RETENTION: &[Key] = &[

@@ -9,7 +9,7 @@ use crate::diagnostic::{Report, did_you_mean, show};
 use crate::policy_checks;
 use crate::reader::{Reader, Text};
 use crate::schedule::{Schedule, time_zone};
-use crate::timing::{self, LogIndexPolicy, PrunePolicy, Timing, VerifyPolicy};
+use crate::timing::{self, LogIndexPolicy, PrunePolicy, ReportPolicy, Timing, VerifyPolicy};
 use crate::units::{as_optional_seconds, as_seconds};
 use crate::window::{Blackout, Window, may_begin};
 
@@ -48,6 +48,8 @@ pub struct Policy {
     pub verify: VerifyPolicy,
     /// When the indexes that are missing over the log are written.
     pub log_index: LogIndexPolicy,
+    /// When what was done is told, and where the source stands.
+    pub report: ReportPolicy,
 }
 
 impl Policy {
@@ -122,7 +124,7 @@ pub(crate) fn zone_name<S: Serializer>(zone: &TimeZone, to: S) -> Result<S::Ok, 
 /// Reads a policy file; `has_log`: only sources have it whose log may be kept.
 pub(crate) fn read(name: &str, reader: &Reader<'_>, has_log: bool) -> Option<Policy> {
     let timezone = read_zone(reader);
-    let Timing { schedule, jitter, window, blackout, prune, verify, log_index } =
+    let Timing { schedule, jitter, window, blackout, prune, verify, log_index, report } =
         timing::read(reader, timezone.as_ref());
     let attempts = reader.number("attempts");
     let compression_level = reader.number("compression_level");
@@ -154,6 +156,7 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, has_log: bool) -> Option<Pol
         prune: prune?,
         verify: verify?,
         log_index: log_index?,
+        report: report?,
     })
 }
 
@@ -271,6 +274,7 @@ mod tests {
             prune: PrunePolicy { schedule: None },
             verify: VerifyPolicy { schedule: None, within: Duration::ZERO, bytes_per_second: None },
             log_index: LogIndexPolicy { schedule: None },
+            report: ReportPolicy { schedule: None },
         };
         let begun = at("2026-03-01T00:00:10Z");
         let due = at("2026-03-02T00:00:00Z");

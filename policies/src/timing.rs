@@ -50,6 +50,12 @@ pub(crate) static LOG_INDEX: &[Key] = &[Key::with_default(
     "When to write the indexes that are missing over the WAL in the bucket; `never`: only by hand.",
 )];
 
+pub(crate) static REPORT: &[Key] = &[Key::optional(
+    "schedule",
+    Text,
+    "When to tell [notify] what was done and where the source stands; absent: only by hand.",
+)];
+
 /// When indexes are written, where nobody says otherwise.
 const EVERY_NIGHT: &str = "40 4 * * *";
 
@@ -59,6 +65,13 @@ const NEVER: &str = "never";
 /// When the indexes that are missing over the log are written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LogIndexPolicy {
+    /// When it is due; `None`: only by hand.
+    pub schedule: Option<Schedule>,
+}
+
+/// When what was done is told, and where the source stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReportPolicy {
     /// When it is due; `None`: only by hand.
     pub schedule: Option<Schedule>,
 }
@@ -91,6 +104,7 @@ impl Policy {
             JobKind::Prune => self.prune.schedule.as_ref(),
             JobKind::Verify => self.verify.schedule.as_ref(),
             JobKind::LogIndex => self.log_index.schedule.as_ref(),
+            JobKind::Report => self.report.schedule.as_ref(),
             _ => None,
         }
     }
@@ -123,6 +137,7 @@ pub(crate) struct Timing {
     pub(crate) prune: Option<PrunePolicy>,
     pub(crate) verify: Option<VerifyPolicy>,
     pub(crate) log_index: Option<LogIndexPolicy>,
+    pub(crate) report: Option<ReportPolicy>,
 }
 
 /// Reads it, of a policy file.
@@ -135,6 +150,8 @@ pub(crate) fn read(reader: &Reader<'_>, zone: Option<&TimeZone>) -> Timing {
         reader.section("prune").map(|at| PrunePolicy { schedule: read_schedule(&at, &zone) });
     let verify = reader.section("verify").and_then(|at| read_verify(&at, &zone));
     let log_index = reader.section("log_index").map(|at| read_log_index(&at, &zone));
+    let report =
+        reader.section("report").map(|at| ReportPolicy { schedule: read_schedule(&at, &zone) });
     let of_prune = prune.as_ref().and_then(|prune| prune.schedule.as_ref());
     let of_verify = verify.as_ref().and_then(|verify| verify.schedule.as_ref());
     let schedules = [schedule.as_ref(), of_prune, of_verify];
@@ -142,7 +159,8 @@ pub(crate) fn read(reader: &Reader<'_>, zone: Option<&TimeZone>) -> Timing {
         policy_checks::jitter(reader, jitter, schedules.into_iter().flatten());
     }
     let window = reader.has("window").then(|| read_window(&reader.section("window")?)).flatten();
-    Timing { schedule, jitter, window, blackout: read_blackout(reader), prune, verify, log_index }
+    let blackout = read_blackout(reader);
+    Timing { schedule, jitter, window, blackout, prune, verify, log_index, report }
 }
 
 fn read_log_index(reader: &Reader<'_>, zone: &TimeZone) -> LogIndexPolicy {

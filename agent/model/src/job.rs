@@ -81,11 +81,13 @@ pub enum JobKind {
     Replicate,
     /// Writes the indexes that are missing over the log.
     LogIndex,
+    /// Tells what was done, and where the source stands.
+    Report,
 }
 
 impl JobKind {
     /// Every kind.
-    pub const ALL: [JobKind; 8] = [
+    pub const ALL: [JobKind; 9] = [
         JobKind::Backup,
         JobKind::LogStream,
         JobKind::Verify,
@@ -94,6 +96,7 @@ impl JobKind {
         JobKind::Prune,
         JobKind::Replicate,
         JobKind::LogIndex,
+        JobKind::Report,
     ];
 
     /// The word for it, as it is logged.
@@ -108,6 +111,7 @@ impl JobKind {
             JobKind::Prune => "prune",
             JobKind::Replicate => "replicate",
             JobKind::LogIndex => "log_index",
+            JobKind::Report => "report",
         }
     }
 

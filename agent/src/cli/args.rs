@@ -2,6 +2,7 @@ mod agent;
 mod audit;
 mod notify;
 mod policy;
+mod report;
 mod restore;
 mod stanza;
 mod statements;
@@ -18,6 +19,7 @@ pub(super) use agent::{AgentVerb, JobArgs, SomeJobs};
 pub(super) use audit::AuditVerb;
 pub(super) use notify::NotifyVerb;
 pub(super) use policy::{PolicyVerb, SimulateArgs};
+pub(super) use report::ReportArgs;
 pub(super) use restore::RestoreArgs;
 pub(super) use stanza::StanzaVerb;
 pub(super) use statements::{StatementVerb, UnfreezeArgs};
@@ -98,6 +100,8 @@ pub enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Tell what was done in the last days, and where every source stands.
+    Report(ReportArgs),
     /// Say which host or job is late, by the signed beats of all agents in the bucket; needs no more than
     /// to read it.
     Watch(WatchArgs),

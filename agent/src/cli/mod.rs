@@ -32,6 +32,7 @@ mod recovery_failed;
 mod recovery_refused;
 mod recovery_request;
 mod recovery_words;
+mod report;
 mod restore;
 mod runtime;
 mod screen;
@@ -274,8 +275,7 @@ enum Asked {
     Data,
 }
 
-/// What a command asks the bucket for; nothing where it asks for nothing, or must not be ended by
-/// a bucket that is silent for a while.
+/// What a command asks the bucket for; nothing where a bucket that is silent must not end it.
 fn asked(verb: &Verb) -> Option<Asked> {
     match verb {
         Verb::Show(_) | Verb::Doctor { .. } | Verb::Timeline { .. } => Some(Asked::Short),
@@ -316,6 +316,7 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
             Box::pin(doctor::doctor(screen, &setup()?, source.as_deref(), identity.as_deref()))
                 .await
         }
+        Verb::Report(args) => Box::pin(report::report(screen, &setup()?, args)).await,
         Verb::Watch(args) => Box::pin(watch::watch(screen, &setup()?, args)).await,
         Verb::Discover => discover::discover(screen, &cli.config).await,
         Verb::Policy { verb } => Box::pin(policy::policy(screen, &setup()?, verb)).await,

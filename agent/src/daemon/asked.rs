@@ -16,6 +16,7 @@ fn without(control::Which { source, kind }: &control::Which) -> String {
         JobKind::LogIndex => {
             ("its `log` is none, or [log_index] has schedule = \"never\"", Some("wal index"))
         }
+        JobKind::Report => ("[report] has no schedule", Some("report")),
         JobKind::Restore | JobKind::Drill | JobKind::Replicate => ("no agent does that", None),
     };
     let by_hand =

@@ -12,6 +12,7 @@ mod metrics;
 mod past;
 mod pushes;
 mod reply;
+mod reports;
 #[cfg(feature = "crash-points")]
 pub mod simulated;
 mod single;

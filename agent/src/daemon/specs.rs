@@ -1,6 +1,7 @@
 //! The jobs that a configuration asks for.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Result;
 use drctl_model::{JobKind, SourceId};
@@ -10,8 +11,8 @@ use drctl_policies::{Config, LogWay, Source};
 use crate::host::AgentError;
 
 /// What the agent does on a schedule.
-const SCHEDULED: [JobKind; 4] =
-    [JobKind::Backup, JobKind::Prune, JobKind::Verify, JobKind::LogIndex];
+const SCHEDULED: [JobKind; 5] =
+    [JobKind::Backup, JobKind::Prune, JobKind::Verify, JobKind::LogIndex, JobKind::Report];
 
 /// The jobs of all sources that are enabled, for a host of this name.
 pub(super) fn specs(config: &Config, host: &str) -> BTreeMap<JobKey, JobSpec> {
@@ -23,13 +24,19 @@ fn of_source(id: &SourceId, source: &Source, host: &str) -> Vec<(JobKey, JobSpec
     let policy = &source.policy;
     let spec = |kind: JobKind, rhythm: Rhythm| {
         let key = JobKey { source: id.clone(), kind };
+        // It burdens no server: whoever reads it waits for it. What one channel took it takes once.
+        let is_report = kind == JobKind::Report;
         let spec = JobSpec {
             rhythm,
-            window: policy.window,
-            blackout: policy.blackout.clone(),
+            window: policy.window.filter(|_| !is_report),
+            blackout: if is_report { Vec::new() } else { policy.blackout.clone() },
             zone: policy.timezone.clone(),
-            jitter: part_of_jitter(host, &key, policy.jitter),
-            attempts: policy.attempts,
+            jitter: part_of_jitter(
+                host,
+                &key,
+                if is_report { Duration::ZERO } else { policy.jitter },
+            ),
+            attempts: if is_report { 1 } else { policy.attempts },
             rpo: policy.objectives.rpo,
         };
         (key, spec)

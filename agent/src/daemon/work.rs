@@ -10,6 +10,7 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span, error_span};
 
 use super::Told;
+use super::reports::send;
 use super::streams::options;
 use super::threads::spawn;
 use super::throttle::GivesWay;
@@ -162,7 +163,7 @@ async fn verify(setup: &Setup, key: &JobKey, meter: &Meter, stop: &Stop) -> Resu
 /// Whether a run is not waited for where the agent ends: a stream has no end of its own; a verification
 /// goes on later where it was, and so do indexes.
 pub(super) fn ends_at_once(kind: JobKind) -> bool {
-    matches!(kind, JobKind::LogStream | JobKind::Verify | JobKind::LogIndex)
+    matches!(kind, JobKind::LogStream | JobKind::Verify | JobKind::LogIndex | JobKind::Report)
 }
 
 /// Does it.
@@ -210,6 +211,7 @@ async fn work(
             tracing::info!(source, indexes = written, "the log is indexed");
             Ok(Made::Whole)
         }
+        JobKind::Report => send(setup, &key.source, stop).await.map(|()| Made::Whole),
         other => bail!("the agent does not know how to {}", other.words()),
     }
 }

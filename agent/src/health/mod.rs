@@ -4,6 +4,7 @@
 mod discover;
 mod doctor;
 mod reconcile;
+mod report;
 mod status;
 mod verify;
 mod watch;
@@ -12,6 +13,7 @@ pub(crate) use discover::{Discovered, Discovery, discover};
 pub use doctor::doctor;
 pub(crate) use reconcile::note_lost_log;
 pub use reconcile::{Compared, Renewed, check, rebuild};
+pub use report::{Backups, Report, Runs, report};
 pub(crate) use status::concerns;
 pub use status::{Amiss, Bad, Health, Judged, LogStatus, SourceStatus, status};
 pub(crate) use verify::{

@@ -29,6 +29,8 @@ pub(crate) enum Event {
     Test,
     /// Much at once, in one notice.
     Summary,
+    /// What was done, and how it stands: nothing may be amiss.
+    Report,
 }
 
 impl Event {
@@ -40,6 +42,7 @@ impl Event {
             Event::Recovered => "recovered",
             Event::Test => "test",
             Event::Summary => "summary",
+            Event::Report => "report",
         }
     }
 
@@ -51,6 +54,7 @@ impl Event {
             Event::Recovered => "recovered",
             Event::Test => "test",
             Event::Summary => "several",
+            Event::Report => "report",
         }
     }
 }
@@ -102,6 +106,28 @@ impl Notice {
         }
     }
 
+    /// A report of a source at a time: how bad it stands, and in a word; and its lines.
+    pub(crate) fn report(
+        host: String,
+        (source, at): (SourceId, Timestamp),
+        (severity, health): (Severity, &str),
+        text: String,
+    ) -> Self {
+        Notice {
+            event: Event::Report,
+            severity,
+            host,
+            source: Some(source),
+            code: "report".to_owned(),
+            subject: health.to_owned(),
+            text,
+            safe: None,
+            run: None,
+            since: None,
+            at,
+        }
+    }
+
     /// The first line: by a configured title, or drctl's own.
     pub(crate) fn title(&self, title: Option<&str>) -> String {
         let host = shown(&self.host, 100);
@@ -131,6 +157,7 @@ impl Notice {
             Event::Recovered => format!("{whose}: recovered, {code} is over"),
             Event::Test => format!("{whose}: a test of notifications"),
             Event::Summary => format!("{whose}: several things at once ({severity})"),
+            Event::Report => format!("{whose}: report ({})", shown(&self.subject, 20)),
         }
     }
 

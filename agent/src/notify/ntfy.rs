@@ -10,6 +10,7 @@ pub(super) fn request(url: &str, token: Option<&str>, notice: &Notice, title: &s
     let (priority, tag) = match (notice.event, notice.severity) {
         (Event::Recovered, _) => ("3", "white_check_mark"),
         (Event::Test, _) => ("2", "test_tube"),
+        (Event::Report, _) => ("3", "memo"),
         (_, Severity::Breached) => ("5", "rotating_light"),
         (_, Severity::Attention) => ("4", "warning"),
     };

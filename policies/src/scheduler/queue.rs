@@ -23,7 +23,7 @@ impl Scheduler {
     /// place from others.
     pub(super) fn has_place(&self, kind: JobKind) -> bool {
         let running = self.jobs.iter().filter(|(_, job)| job.running.is_some());
-        let beside = running.filter(|(key, _)| is_apart(key.kind) == is_apart(kind)).count();
+        let beside = running.filter(|(key, _)| lane(key.kind) == lane(kind)).count();
         beside < if is_apart(kind) { 1 } else { self.at_once }
     }
 
@@ -31,15 +31,24 @@ impl Scheduler {
     pub(super) fn before(&self, job: &JobKey) -> Option<JobKind> {
         let mut running = self.jobs.iter().filter(|(_, job)| job.running.is_some());
         let is_in_the_way =
-            |key: &JobKey| key.source == job.source && is_apart(key.kind) == is_apart(job.kind);
+            |key: &JobKey| key.source == job.source && lane(key.kind) == lane(job.kind);
         let is_in_the_way = |key: &JobKey| is_in_the_way(key) && !planted("two-at-once");
         running.find(|(key, _)| is_in_the_way(key)).map(|(key, _)| key.kind)
     }
 }
 
-/// Whether a job keeps no backup waiting, and waits for none.
-pub(super) fn is_apart(kind: JobKind) -> bool {
-    kind == JobKind::Verify
+/// Whether a job keeps no backup waiting, and waits for none: of each such kind one runs at a time.
+fn is_apart(kind: JobKind) -> bool {
+    lane(kind) != 0
+}
+
+/// Jobs of one lane wait for each other.
+fn lane(kind: JobKind) -> u8 {
+    match kind {
+        JobKind::Verify => 1,
+        JobKind::Report => 2,
+        _ => 0,
+    }
 }
 
 fn rank(kind: JobKind) -> u8 {

@@ -1,5 +1,6 @@
 //! The agent, with the binary, real servers and real buckets: on time, once, and never in silence.
 
+mod absent;
 mod accounts;
 mod audit;
 mod beats;
@@ -10,6 +11,7 @@ mod common;
 mod control;
 mod ends;
 mod flows;
+mod healthz;
 mod heard;
 mod hooks;
 mod kills;
@@ -17,7 +19,9 @@ mod log_index;
 mod metrics;
 mod prune;
 mod records;
+mod reports;
 mod stream;
 mod throttle;
+mod timed;
 mod told;
 mod verify;

@@ -33,6 +33,7 @@ const RUN: &[(&str, Begin)] = &[
     ("docs/configure.md", Begin::BackedUp),
     ("docs/install.md", Begin::Debian),
     ("docs/keys.md", Begin::BackedUp),
+    ("docs/notifications.md", Begin::BackedUp),
     ("docs/pgbackrest.md", Begin::Debian),
     ("docs/postgresql.md", Begin::BackedUp),
     ("docs/prune.md", Begin::BackedUp),
@@ -262,6 +263,7 @@ each_page! {
     configure_runs: "docs/configure.md";
     install_runs: "docs/install.md";
     keys_runs: "docs/keys.md";
+    notifications_runs: "docs/notifications.md";
     pgbackrest_runs: "docs/pgbackrest.md";
     postgresql_runs: "docs/postgresql.md";
     prune_runs: "docs/prune.md";

@@ -231,6 +231,7 @@ fn run_everything(seen: &mut Seen) {
     see(0, &["freeze", "shop", "--reason", "audit"]);
     see(0, &["holds"]);
     see(0, &["policy", "simulate", "shop", "--for", "3mo", "--price", "0.02"]);
+    see(0, &["report"]);
     see(3, &["watch"]);
     let agent = Agent::start(&site);
     see(0, &["jobs"]);
@@ -297,6 +298,7 @@ fn damage(site: &Site, server: &Postgres, see: &mut impl FnMut(i32, &[&str]) -> 
     server.psql("shop", "TRUNCATE orders");
     let suspect = see(3, &["backup", "shop"]);
     see(0, &["status"]);
+    see(0, &["report"]);
     let agent = Agent::start(site);
     let told = |of: &str| site.json(0, &["jobs"])[of].clone();
     until("a look and a beat", || !told("looked").is_null() && !told("beaten").is_null());

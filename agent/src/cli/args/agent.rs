@@ -82,6 +82,8 @@ pub enum Kind {
     /// Write missing indexes over the WAL.
     #[value(name = "log_index", alias = "index")]
     LogIndex,
+    /// Tell what was done.
+    Report,
 }
 
 impl From<Kind> for JobKind {
@@ -92,6 +94,7 @@ impl From<Kind> for JobKind {
             Kind::Prune => JobKind::Prune,
             Kind::Verify => JobKind::Verify,
             Kind::LogIndex => JobKind::LogIndex,
+            Kind::Report => JobKind::Report,
         }
     }
 }

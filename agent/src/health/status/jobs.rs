@@ -83,7 +83,8 @@ impl SourceStatus {
             | JobKind::Restore
             | JobKind::Prune
             | JobKind::Replicate
-            | JobKind::LogIndex => None,
+            | JobKind::LogIndex
+            | JobKind::Report => None,
         })
     }
 

@@ -1,0 +1,103 @@
+//! A report, told to whoever is told what is amiss.
+
+use anyhow::{Result, bail};
+use drctl_model::{JobKind, JobState, SourceId, shown};
+use drctl_policies::Channel;
+use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::health::{Report, report};
+use crate::host::{AgentError, Setup, Stop};
+use crate::jobs::run;
+use crate::notify::{Notice, deliver};
+
+/// A first report is of so much time.
+const FIRST: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// No report is of more, whenever the one before it was sent.
+const LONGEST: SignedDuration = SignedDuration::from_hours(366 * 24);
+
+/// So many reports are looked at to find the last one that was sent.
+const LOOKED_AT: usize = 100;
+
+/// Tells what was done since the report before that was sent, and where the source stands, as a job on record:
+/// in the agent's log, and by each channel that is told of the source.
+///
+/// # Errors
+/// [`AgentError::Interrupted`]; the catalog's; where there are channels and none took it.
+pub(super) async fn send(setup: &Setup, source: &SourceId, stop: &Stop) -> Result<()> {
+    let sending = Box::pin(async {
+        let work = async {
+            let catalog = setup.known_catalog().await?;
+            let now = setup.clock.now();
+            let before = catalog.last_jobs(JobKind::Report, source, LOOKED_AT).await?;
+            let sent = before.iter().find(|job| job.state == JobState::Succeeded);
+            let since = since(sent.map(|job| job.started), now);
+            let made = report(setup, &catalog, std::slice::from_ref(source), (since, now)).await?;
+            match made.first() {
+                Some(made) => tell(setup, source, made).await,
+                None => bail!("{source} is not configured on this host any more"),
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            () = stop.requested() => Err(AgentError::Interrupted.into()),
+        }
+    });
+    run(setup, (JobKind::Report, vec![source.clone()]), sending, |(), _| None).await
+}
+
+/// From when on a report tells.
+fn since(before: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    let back = |span| now.checked_sub(span).unwrap_or(Timestamp::MIN);
+    // One of the future tells that the clock was set back.
+    before.filter(|at| *at < now).map_or(back(FIRST), |at| at.max(back(LONGEST)))
+}
+
+async fn tell(setup: &Setup, source: &SourceId, made: &Report) -> Result<()> {
+    let lines = made.lines();
+    for line in &lines {
+        tracing::info!(source = source.as_str(), "report: {}", shown(line, 500));
+    }
+    let how = (made.severity(), made.health().as_str());
+    let notice = Notice::report(setup.host(), (source.clone(), made.to), how, lines.join("\n"));
+    let is_told = |channel: &Channel| {
+        let of_it = channel.sources.as_ref().is_none_or(|sources| sources.contains(source));
+        of_it && notice.severity >= channel.min_severity
+    };
+    let channels: Vec<_> =
+        setup.config.notify.iter().filter(|(_, channel)| is_told(channel)).collect();
+    let sending = channels.iter().map(async |(name, channel)| {
+        let done = deliver(setup, (name, channel), &notice).await;
+        done.err().map(|error| format!("{name}: {error}"))
+    });
+    let failed: Vec<String> = join_all(sending).await.into_iter().flatten().collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let why = format!("the report was not taken by {}", shown(&failed.join("; "), 500));
+    if failed.len() == channels.len() {
+        bail!(why);
+    }
+    // Whoever has it is told next of what came after it.
+    tracing::warn!(source = source.as_str(), "{why}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_tells_of_the_time_since_the_one_before() {
+        let at = |day: i64| Timestamp::from_second(1_800_000_000 + day * 86_400).unwrap();
+        for (before, expected) in [
+            (None, at(-7)),
+            (Some(at(-30)), at(-30)),
+            (Some(at(-900)), at(-366)),
+            (Some(at(1)), at(-7)),
+        ] {
+            assert_eq!(since(before, at(0)), expected, "{before:?}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! What was done for a source in a time, and where it stands at its end.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use drctl_catalog::Catalog;
+use drctl_model::{BackupSummary, Job, JobKind, JobState, SourceId, shown};
+use drctl_policies::Severity;
+use jiff::Timestamp;
+
+use super::{Health, Judged, SourceStatus, status};
+use crate::host::Setup;
+use crate::host::figures::{bytes, number, span};
+use crate::jobs::has_died;
+use crate::repository::Memory;
+use crate::repository::chain::Family;
+use crate::repository::inventory::there;
+
+/// So many jobs of each kind are looked at: a stream that fails begins thousands in a day.
+const LOOKED_AT: usize = 1_000;
+
+/// So much of a finding is told.
+const TEXT_TOLD: usize = 400;
+
+/// So many findings are told.
+const FINDINGS: usize = 10;
+
+/// What was done for a source, and where it stands.
+pub struct Report {
+    /// Where it stands.
+    pub status: SourceStatus,
+    /// What is amiss, the worst first.
+    pub findings: Vec<Judged>,
+    /// From when on it is told what was done.
+    pub from: Timestamp,
+    /// Until when.
+    pub to: Timestamp,
+    /// The backups of that time that are there.
+    pub made: Backups,
+    /// All that are there.
+    pub kept: Backups,
+    /// What ran on this host, one of each kind of which anything did; nothing where that is not known.
+    pub runs: Option<Vec<Runs>>,
+}
+
+/// Some backups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backups {
+    /// How many count as good.
+    pub good: u64,
+    /// How many are suspect.
+    pub suspect: u64,
+    /// Their bytes in the bucket.
+    pub sealed_bytes: u64,
+}
+
+/// The runs of one kind of job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Runs {
+    /// What they do.
+    pub kind: JobKind,
+    /// How many came to their end.
+    pub succeeded: u64,
+    /// How many failed, or died.
+    pub failed: u64,
+    /// How many were stopped.
+    pub stopped: u64,
+    /// How many have not ended.
+    pub unfinished: u64,
+    /// Whether there were more than are looked at.
+    pub at_least: bool,
+}
+
+/// The reports of some sources of this host, of what was done between two times.
+///
+/// # Errors
+/// As [`status`].
+pub async fn report(
+    setup: &Setup,
+    catalog: &Catalog,
+    sources: &[SourceId],
+    (from, to): (Timestamp, Timestamp),
+) -> Result<Vec<Report>> {
+    let mut config = (*setup.config).clone();
+    config.sources.retain(|id, _| sources.contains(id));
+    let setup = Setup { config: Arc::new(config), ..setup.clone() };
+    let mut reports = Vec::new();
+    for status in status(&setup, catalog).await? {
+        let mut all = there(catalog, &status.source, &status.vanished).await?;
+        Memory::of(catalog, Some(&status.source)).await?.mark(&mut all);
+        let family = Family::of(&all);
+        let is_good = |one: &BackupSummary| one.is_good() && family.broken(one).is_none();
+        let made = all.iter().filter(|one| one.finished > from && one.finished <= to);
+        let (made, kept) = (backups(made, is_good), backups(&all, is_good));
+        let mut ran = Vec::new();
+        // Of reports those who read one know.
+        for kind in JobKind::ALL.into_iter().filter(|kind| *kind != JobKind::Report) {
+            let jobs = catalog.last_jobs(kind, &status.source, LOOKED_AT).await?;
+            ran.extend(runs(kind, &jobs, (from, to), |job| has_died(&setup, job)));
+        }
+        reports.push(Report {
+            findings: status.findings(),
+            made,
+            kept,
+            runs: status.forgotten.is_none().then_some(ran),
+            status,
+            from,
+            to,
+        });
+    }
+    Ok(reports)
+}
+
+fn backups<'a>(
+    all: impl IntoIterator<Item = &'a BackupSummary>,
+    is_good: impl Fn(&BackupSummary) -> bool,
+) -> Backups {
+    all.into_iter().fold(Backups::default(), |mut sum, one| {
+        let good = is_good(one);
+        sum.good += u64::from(good);
+        sum.suspect += u64::from(!good);
+        sum.sealed_bytes = sum.sealed_bytes.saturating_add(one.sealed_bytes);
+        sum
+    })
+}
+
+/// How the jobs of a kind that ran in a time, or in a part of it, ended, of the last ones, the newest first; nothing
+/// where there were none.
+fn runs(
+    kind: JobKind,
+    newest_first: &[Job],
+    (from, to): (Timestamp, Timestamp),
+    has_died: impl Fn(&Job) -> bool,
+) -> Option<Runs> {
+    let (mut succeeded, mut failed, mut stopped, mut unfinished) = (0, 0, 0, 0);
+    let is_over = |job: &Job| job.state.is_final() && job.changed <= from;
+    for job in newest_first.iter().filter(|job| job.started <= to && !is_over(job)) {
+        match job.state {
+            JobState::Committed | JobState::Succeeded => succeeded += 1,
+            JobState::Failed | JobState::Interrupted => failed += 1,
+            JobState::Cancelled => stopped += 1,
+            JobState::New | JobState::Running | JobState::Committing => match has_died(job) {
+                true => failed += 1,
+                false => unfinished += 1,
+            },
+        }
+    }
+    let oldest = newest_first.last().filter(|_| newest_first.len() >= LOOKED_AT);
+    let at_least = oldest.is_some_and(|job| job.started > from);
+    (succeeded + failed + stopped + unfinished > 0).then_some(Runs {
+        kind,
+        succeeded,
+        failed,
+        stopped,
+        unfinished,
+        at_least,
+    })
+}
+
+impl Report {
+    /// How the source is doing.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.findings.first().map_or(Health::Good, |worst| worst.health)
+    }
+
+    /// How bad that is for whoever is told.
+    pub(crate) fn severity(&self) -> Severity {
+        match self.health() {
+            Health::Breached => Severity::Breached,
+            Health::Good | Health::Attention => Severity::Attention,
+        }
+    }
+
+    /// For people, in lines.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let Report { status, made, kept, .. } = self;
+        let (from, to, health) = (self.from, self.to, self.health().as_str());
+        let mut lines = vec![
+            format!("{}, from {from:.0} to {to:.0}: {health}", status.source),
+            format!("backups from this time: {}; in all: {}", made.words(), kept.words()),
+        ];
+        lines.push(match (&status.newest_good, status.age) {
+            (Some(good), Some(age)) => {
+                format!("newest good backup: {}, {} old", good.backup, span(age.as_secs_f64()))
+            }
+            (Some(good), None) => format!("newest good backup: {}", good.backup),
+            (None, _) => "newest good backup: none".to_owned(),
+        });
+        lines.extend(status.log.as_ref().map(|log| match log {
+            Ok(log) => format!(
+                "WAL: recoverable up to {:.0}, {} ago",
+                log.recoverable_until.shows,
+                span(log.age.as_secs_f64())
+            ),
+            Err(why) => format!("WAL: where it stands is not known: {}", shown(why, TEXT_TOLD)),
+        }));
+        let runs = self.runs.as_ref().map(|runs| runs.iter().map(Runs::words).collect::<Vec<_>>());
+        let runs = runs.map(|runs| if runs.is_empty() { "none".into() } else { runs.join("; ") });
+        let unknown = "not known: what this host remembered is lost, or in part";
+        lines.push(format!("runs on this host: {}", runs.as_deref().unwrap_or(unknown)));
+        let amiss: Vec<&Judged> =
+            self.findings.iter().filter(|one| one.health != Health::Good).collect();
+        let told = amiss.iter().take(FINDINGS);
+        lines.extend(
+            told.map(|one| format!("{}: {}", one.health.as_str(), shown(&one.text, TEXT_TOLD))),
+        );
+        if amiss.len() > FINDINGS {
+            lines.push(format!("and {} more: `drctl status`", amiss.len() - FINDINGS));
+        }
+        lines
+    }
+}
+
+impl Backups {
+    fn words(&self) -> String {
+        let suspect = match self.suspect {
+            0 => String::new(),
+            some => format!(", {} suspect", number(some)),
+        };
+        format!("{} good{suspect} ({} in the bucket)", number(self.good), bytes(self.sealed_bytes))
+    }
+}
+
+impl Runs {
+    fn words(&self) -> String {
+        let ends = [
+            (self.succeeded, "succeeded"),
+            (self.failed, "FAILED"),
+            (self.stopped, "stopped"),
+            (self.unfinished, "not ended"),
+        ];
+        let ends = ends.iter().filter(|(count, _)| *count > 0);
+        let ends: Vec<String> =
+            ends.map(|(count, end)| format!("{} {end}", number(*count))).collect();
+        let at_least = if self.at_least { " at least" } else { "" };
+        format!("{}{at_least} {}", self.kind.words(), ends.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drctl_model::JobId;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn job(started: i64, state: JobState) -> Job {
+        Job {
+            id: JobId(started),
+            kind: JobKind::Backup,
+            source: "shop".parse().unwrap(),
+            backup: None,
+            state,
+            started: at(started),
+            changed: at(started),
+            code: None,
+            message: None,
+            run: None,
+        }
+    }
+
+    #[test]
+    fn runs_are_those_of_the_time_by_how_they_ended() {
+        let jobs: Vec<Job> = [
+            (61, JobState::Succeeded),
+            (60, JobState::Committed),
+            (50, JobState::Failed),
+            (40, JobState::Interrupted),
+            (30, JobState::Cancelled),
+            (20, JobState::Running),
+            (10, JobState::Committed),
+            (5, JobState::Running),
+        ]
+        .map(|(started, state)| job(started, state))
+        .into();
+        let found = |from, to, died| runs(JobKind::Backup, &jobs, (at(from), at(to)), |_| died);
+        let all = found(10, 60, false).unwrap();
+        let kind = JobKind::Backup;
+        let (succeeded, failed, stopped, unfinished) = (1, 2, 1, 2);
+        let expected = Runs { kind, succeeded, failed, stopped, unfinished, at_least: false };
+        assert_eq!(all, expected);
+        assert_eq!(all.words(), "backup 1 succeeded, 2 FAILED, 1 stopped, 2 not ended");
+        assert_eq!(found(10, 60, true).unwrap().failed, 4);
+        assert_eq!(found(0, 1, false), None);
+        // What began earlier and ended in it, too: the report before told it as not ended.
+        let late = [Job { changed: at(20), ..job(8, JobState::Failed) }];
+        let of = |from| runs(kind, &late, (at(from), at(60)), |_| false).map(|runs| runs.failed);
+        assert_eq!((of(10), of(20)), (Some(1), None));
+    }
+
+    #[test]
+    fn more_runs_than_are_looked_at_are_told_as_at_least_so_many() {
+        let many: Vec<Job> = (0..1_000).map(|n| job(2_000 - n, JobState::Failed)).collect();
+        let found = |from| runs(JobKind::Backup, &many, (at(from), at(3_000)), |_| false).unwrap();
+        assert!(found(1_000).at_least && !found(1_001).at_least);
+        assert_eq!(found(1_000).words(), "backup at least 1 000 FAILED");
+    }
+}
