@@ -88,6 +88,7 @@ async fn known(
             runs.extend(newest.map(|backup| PastRun {
                 begun: backup.started,
                 ended: Some((backup.finished, Outcome::Succeeded)),
+                runs: false,
             }));
         }
         all.insert(key.clone(), runs);
@@ -145,5 +146,6 @@ fn run(past: &jobs::Past) -> PastRun {
             Outcome::Died
         }
     };
-    PastRun { begun: job.started, ended: (!past.runs).then_some((job.changed, outcome)) }
+    let ended = (!past.runs).then_some((job.changed, outcome));
+    PastRun { begun: job.started, ended, runs: past.runs }
 }

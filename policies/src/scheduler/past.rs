@@ -11,7 +11,8 @@ use super::{Action, JobKey, JobSpec, Outcome, PastRun};
 /// A job as its runs left it, and what is to be told of it. The runs are given newest first, which
 /// is the order of the record, whatever their dates say.
 ///
-/// A run that has no end counts as one that died. One that was stopped leaves its due time open:
+/// A run that has no end, and whose process is gone, counts as one that died. One that another process does still
+/// leaves its due time open, too: whoever begins waits for that process. One that was stopped leaves its due time open:
 /// the record does not tell whether a person or the end of the agent stopped it, and a backup too
 /// many is better than one that is missing.
 pub(super) fn recall(
@@ -44,7 +45,9 @@ pub(super) fn recall(
             let mut job = Job::new(slots, spec);
             job.owed = owed.filter(|owed| owed.failed < job.spec.attempts);
             // Nobody was there to tell it when the process of the last attempt died.
-            let died = !matches!(newest_first, [PastRun { ended: Some((_, how)), .. }, ..] if *how != Outcome::Died);
+            let died = newest_first.first().is_none_or(|last| {
+                !last.runs && last.ended.is_none_or(|(_, how)| how == Outcome::Died)
+            });
             if let (Some(owed), None, true) = (owed, job.owed, died) {
                 told.push(Action::GaveUp { key: key.clone(), attempts: owed.failed });
             }
@@ -78,7 +81,7 @@ fn owed(runs: &[PastRun], slot: Timestamp, spec: &JobSpec) -> Owed {
         .filter_map(|run| match run.ended {
             Some((at, Outcome::Failed | Outcome::Died)) => Some(at),
             Some(_) => None,
-            None => Some(run.begun),
+            None => (!run.runs).then_some(run.begun),
         })
         .collect();
     let failed = u32::try_from(failures.len()).unwrap_or(u32::MAX);

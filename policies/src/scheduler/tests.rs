@@ -75,6 +75,7 @@ impl Desk {
         let run = |(begun, outcome): &(&str, Outcome)| PastRun {
             begun: at(begun),
             ended: Some((at(begun) + minute, *outcome)),
+            runs: false,
         };
         let past = [(backup(), runs.iter().rev().map(run).collect())].into();
         Desk(Scheduler::new([(backup(), spec)].into(), &past, 2, (at(now), at(now))))

@@ -53,8 +53,10 @@ pub struct JobSpec {
 pub struct PastRun {
     /// When it began, by the clock of that time.
     pub begun: Timestamp,
-    /// When it ended, and how; `None`: nobody knows, which counts as [`Outcome::Died`].
+    /// When it ended, and how; `None`: it runs, or nobody knows, which counts as [`Outcome::Died`].
     pub ended: Option<(Timestamp, Outcome)>,
+    /// Whether another process does it still: what comes of it is not known, and no failure.
+    pub runs: bool,
 }
 
 /// How a run ended.

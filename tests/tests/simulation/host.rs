@@ -306,7 +306,7 @@ impl Host {
             self.wrong(text);
         }
         let runs = self.record.entry(key.clone()).or_default();
-        runs.push(PastRun { begun: now, ended: None });
+        runs.push(PastRun { begun: now, ended: None, runs: false });
         self.last_begun.insert(key.clone(), now);
         if let Some(n) = self.dies_in_next_run.take() {
             let mut state = self.world.state();

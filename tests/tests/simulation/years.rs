@@ -78,7 +78,7 @@ impl Life {
                     self.lived.runs.push((due.expect("it was due"), begun));
                     self.now += SignedDuration::from_mins(20);
                     let ended = Some((self.now, Outcome::Succeeded));
-                    self.record.push(PastRun { begun, ended });
+                    self.record.push(PastRun { begun, ended, runs: false });
                     let (key, outcome) = (self.key.clone(), Outcome::Succeeded);
                     self.tell(Event::Ended { key, outcome });
                 }

@@ -76,7 +76,7 @@ fn attempts_that_are_on_record_count() {
 #[test]
 fn a_run_without_an_end_has_died() {
     let begun = at("2026-07-01T02:00:00Z");
-    let past = [(backup(), vec![PastRun { begun, ended: None }])].into();
+    let past = [(backup(), vec![PastRun { begun, ended: None, runs: false }])].into();
     let specs = [(backup(), spec("0 2 * * *"))].into();
     let mut desk = Desk(Scheduler::new(
         specs,
@@ -87,6 +87,24 @@ fn a_run_without_an_end_has_died() {
     assert_eq!(desk.tick("2026-07-01T02:00:30Z"), NOTHING);
     let again = ["start backup of shop due 2026-07-01T02:00:00Z: Retry(1)"];
     assert_eq!(desk.tick("2026-07-01T02:01:00Z"), again);
+}
+
+#[test]
+fn a_run_that_another_process_does_still_is_no_failure_and_is_waited_for() {
+    let (failed, begun) = (at("2026-07-01T02:01:00Z"), at("2026-07-01T02:05:00Z"));
+    let runs = [
+        PastRun { begun, ended: None, runs: true },
+        PastRun { begun: failed, ended: Some((failed, Failed)), runs: false },
+    ];
+    for attempts in [1, 2] {
+        let past = [(backup(), runs[..attempts].to_vec())].into();
+        let specs = [(backup(), JobSpec { attempts: 2, ..spec("0 2 * * *") })].into();
+        let now = at("2026-07-01T02:06:00Z");
+        let mut desk = Desk(Scheduler::new(specs, &past, 1, (now, now)));
+        let told = desk.tick("2026-07-01T02:06:00Z");
+        assert!(told.iter().all(|told| told.starts_with("start backup of shop due ")), "{told:?}");
+        assert_eq!(told.len(), 1, "nothing is given up");
+    }
 }
 
 #[test]

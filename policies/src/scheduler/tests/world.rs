@@ -339,7 +339,11 @@ impl World {
             _ => Outcome::Succeeded,
         };
         self.live.insert(key.clone(), Live { era: self.era, begun: now, due, ends, outcome });
-        self.record.entry(key.clone()).or_default().push(PastRun { begun: now, ended: None });
+        self.record.entry(key.clone()).or_default().push(PastRun {
+            begun: now,
+            ended: None,
+            runs: false,
+        });
         self.quiet_since.insert(key.clone(), self.real);
     }
 
