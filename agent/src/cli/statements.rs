@@ -14,7 +14,7 @@ use super::screen::{Screen, line, table};
 use super::statement_subject::{known, subject};
 use crate::host::{AgentError, Exit, Setup};
 use crate::repository::chain::is_broken;
-use crate::repository::removed::tombstone;
+use crate::repository::removed::{back, tombstone};
 use crate::repository::say::{Answer, Wish, state};
 use crate::repository::statements::{Said, Statements, gone_words, note, statements};
 use crate::repository::{Memory, Repository, words};
@@ -66,12 +66,13 @@ async fn write(
         .await
         .with_context(|| format!("{} {}", wish.stated, subject_of(wish)))?;
     // A removal looks for this after its tombstone is written: one of both sees the other.
-    let (removal, doubt) = match wish.backup.as_ref().filter(|_| !wish.stated.lifts()) {
+    let (removal, doubt) = match &wish.backup {
+        _ if wish.stated.lifts() => (None, None),
         Some(backup) => (
             removal(repository, &wish.source, backup).await?,
             doubt(repository, &catalog, &wish.source, backup).await?,
         ),
-        None => (None, None),
+        None => (removals(repository, &wish.source).await?, None),
     };
     let mut object = object(&answer.statement);
     object["new"] = json!(answer.new);
@@ -195,6 +196,19 @@ async fn removal(
         )),
         (false, _) => Some(format!("{backup} was removed in the meantime, and cannot be kept")),
     })
+}
+
+/// That removals of a source's backups had begun when it was said that all of it stays.
+async fn removals(repository: &Repository, source: &SourceId) -> Result<Option<String>> {
+    let attempts = repository.attempts(source).await?;
+    let begun = back(repository, source, attempts).await?;
+    let Some(first) = begun.first() else { return Ok(None) };
+    Ok(Some(format!(
+        "a removal of {} backup(s), such as {}, was begun before: each is whole now, but if it is lost later, that \
+         passes for the end of its removal: pin it by itself (`drctl list {source}` has them as STILL THERE)",
+        begun.len(),
+        first.backup
+    )))
 }
 
 /// `3-5,9` as numbers.

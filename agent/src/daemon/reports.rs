@@ -1,8 +1,8 @@
 //! A report, told to whoever is told what is amiss.
 
 use anyhow::{Result, bail};
-use drctl_model::{JobKind, JobState, SourceId, shown};
-use drctl_policies::Channel;
+use drctl_model::{Job, JobKind, JobState, SourceId, shown};
+use drctl_policies::{Channel, Way};
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 
@@ -31,8 +31,7 @@ pub(super) async fn send(setup: &Setup, source: &SourceId, stop: &Stop) -> Resul
             let catalog = setup.known_catalog().await?;
             let now = setup.clock.now();
             let before = catalog.last_jobs(JobKind::Report, source, LOOKED_AT).await?;
-            let sent = before.iter().find(|job| job.state == JobState::Succeeded);
-            let since = since(sent.map(|job| job.started), now);
+            let since = since(&before, now);
             let made = report(setup, &catalog, std::slice::from_ref(source), (since, now)).await?;
             match made.first() {
                 Some(made) => tell(setup, source, made).await,
@@ -47,11 +46,14 @@ pub(super) async fn send(setup: &Setup, source: &SourceId, stop: &Stop) -> Resul
     run(setup, (JobKind::Report, vec![source.clone()]), sending, |(), _| None).await
 }
 
-/// From when on a report tells.
-fn since(before: Option<Timestamp>, now: Timestamp) -> Timestamp {
-    let back = |span| now.checked_sub(span).unwrap_or(Timestamp::MIN);
+/// From when on a report tells: since the last one that was sent, or before the first that was not.
+fn since(newest_first: &[Job], now: Timestamp) -> Timestamp {
+    let back = |from: Timestamp, span| from.checked_sub(span).unwrap_or(Timestamp::MIN);
     // One of the future tells that the clock was set back.
-    before.filter(|at| *at < now).map_or(back(FIRST), |at| at.max(back(LONGEST)))
+    let before = || newest_first.iter().filter(|job| job.started < now);
+    let sent = before().find(|job| job.state == JobState::Succeeded);
+    let first = || before().next_back().map_or(now, |job| job.started);
+    sent.map_or_else(|| back(first(), FIRST), |job| job.started).max(back(now, LONGEST))
 }
 
 async fn tell(setup: &Setup, source: &SourceId, made: &Report) -> Result<()> {
@@ -63,7 +65,9 @@ async fn tell(setup: &Setup, source: &SourceId, made: &Report) -> Result<()> {
     let notice = Notice::report(setup.host(), (source.clone(), made.to), how, lines.join("\n"));
     let is_told = |channel: &Channel| {
         let of_it = channel.sources.as_ref().is_none_or(|sources| sources.contains(source));
-        of_it && notice.severity >= channel.min_severity
+        // What calls people is sent none.
+        let reads = !matches!(channel.way, Way::Pagerduty { .. });
+        of_it && reads && notice.severity >= channel.min_severity
     };
     let channels: Vec<_> =
         setup.config.notify.iter().filter(|(_, channel)| is_told(channel)).collect();
@@ -86,18 +90,38 @@ async fn tell(setup: &Setup, source: &SourceId, made: &Report) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use drctl_model::JobId;
+
     use super::*;
 
     #[test]
-    fn a_report_tells_of_the_time_since_the_one_before() {
+    fn a_report_tells_of_the_time_since_the_last_one_that_was_sent() {
+        use JobState::{Failed, Running, Succeeded};
         let at = |day: i64| Timestamp::from_second(1_800_000_000 + day * 86_400).unwrap();
-        for (before, expected) in [
-            (None, at(-7)),
-            (Some(at(-30)), at(-30)),
-            (Some(at(-900)), at(-366)),
-            (Some(at(1)), at(-7)),
+        let job = |(day, state): &(i64, JobState)| Job {
+            id: JobId(*day),
+            kind: JobKind::Report,
+            source: "shop".parse().unwrap(),
+            backup: None,
+            state: *state,
+            started: at(*day),
+            changed: at(*day),
+            code: None,
+            message: None,
+            run: None,
+        };
+        for (newest_first, expected) in [
+            (&[][..], at(-7)),
+            (&[(-1, Failed), (-30, Succeeded), (-60, Succeeded)], at(-30)),
+            (&[(-900, Succeeded)], at(-366)),
+            // Of the time before the first one nobody was told.
+            (&[(-1, Failed), (-30, Failed)], at(-37)),
+            // The clock was ahead.
+            (&[(5, Succeeded), (-30, Succeeded)], at(-30)),
+            (&[(5, Running), (5, Succeeded)], at(-7)),
         ] {
-            assert_eq!(since(before, at(0)), expected, "{before:?}");
+            let jobs: Vec<Job> = newest_first.iter().map(job).collect();
+            assert_eq!(since(&jobs, at(0)), expected, "{newest_first:?}");
         }
     }
 }

@@ -197,7 +197,8 @@ impl Report {
             Err(why) => format!("WAL: where it stands is not known: {}", shown(why, TEXT_TOLD)),
         }));
         let runs = self.runs.as_ref().map(|runs| runs.iter().map(Runs::words).collect::<Vec<_>>());
-        let runs = runs.map(|runs| if runs.is_empty() { "none".into() } else { runs.join("; ") });
+        let runs = runs
+            .map(|runs| if runs.is_empty() { "none on record".into() } else { runs.join("; ") });
         let unknown = "not known: what this host remembered is lost, or in part";
         lines.push(format!("runs on this host: {}", runs.as_deref().unwrap_or(unknown)));
         let amiss: Vec<&Judged> =

@@ -57,6 +57,10 @@ fn the_loss_of_what_is_held_is_told_though_its_removal_was_begun() {
         let mut killed = shop.site.command(&["--json", "prune", "shop", &yes]);
         let killed = killed.env("DRCTL_CRASH_AT", "prune-tombstone-put").output().unwrap();
         assert_eq!(killed.status.signal(), Some(9), "{killed:?}");
+        // A hold of all does not tell its loss, and says so.
+        let said = shop.site.drctl(&["hold", "shop", "--reason", "case 4712"]).ended(3);
+        assert!(said.out.contains(&format!("such as {}, was begun", ids[0])), "{said:?}");
+        let _ = shop.site.drctl(&["release", "shop", "--reason", "case 4712"]).ended(0);
         let said = shop.site.drctl(&[verb, &ids[0], "--reason", "case 4711"]).ended(3);
         assert!(said.out.contains("a removal of") && said.out.contains("was begun"), "{said:?}");
         // Who has no right to remove it, or nobody: the store lost it.
