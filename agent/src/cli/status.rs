@@ -40,7 +40,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
             })
         };
         json!({
-            "source": one.source, "health": health(findings).as_str(),
+            "source": one.source, "health": Health::of(findings).as_str(),
             "advice": findings.first().map_or("", |worst| &worst.text),
             "findings": findings.iter().map(finding).collect::<Vec<_>>(),
             "newest_good": one.newest_good,
@@ -84,7 +84,7 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
     let waits = in_vain.is_some() && streams;
     let is_amiss = waits || !silent.is_empty() || logged.problem.is_some();
     let of_host = (is_amiss || complains(agent.as_ref())).then_some(Health::Attention);
-    let of_sources = judged.iter().map(|(_, findings)| health(findings));
+    let of_sources = judged.iter().map(|(_, findings)| Health::of(findings));
     let worst = of_sources.chain(of_host).max();
     Ok(match worst {
         Some(Health::Breached) if strict => Exit::Objective,
@@ -115,7 +115,7 @@ fn text(
     for (one, findings) in judged {
         rows.push(vec![
             one.source.to_string(),
-            health(findings).as_str().to_owned(),
+            Health::of(findings).as_str().to_owned(),
             one.newest_good.as_ref().map_or("none".into(), |good| good.backup.to_string()),
             one.age.map_or("-".into(), |age| span(age.as_secs_f64())),
             log_age(one),
@@ -204,11 +204,6 @@ async fn agent(setup: &Setup) -> Option<Value> {
     is_running(setup).filter(|runs| *runs)?;
     let asked = ask_of(setup, &Request::Jobs).await;
     asked.inspect_err(|error| tracing::debug!("the agent is not asked: {error:#}")).ok()
-}
-
-/// How a source is doing: as the worst that there is to say of it.
-fn health(findings: &[Judged]) -> Health {
-    findings.first().map_or(Health::Good, |worst| worst.health)
 }
 
 /// The last job of each kind but backups.

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::health::{Report, report};
 use crate::host::{AgentError, Setup, Stop};
 use crate::jobs::run;
-use crate::notify::{Notice, deliver};
+use crate::notify::{Notice, concerns, deliver};
 
 /// A first report is of so much time.
 const FIRST: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -61,16 +61,17 @@ async fn tell(setup: &Setup, source: &SourceId, made: &Report) -> Result<()> {
     for line in &lines {
         tracing::info!(source = source.as_str(), "report: {}", shown(line, 500));
     }
-    let how = (made.severity(), made.health().as_str());
+    let health = made.health();
+    let how = (health.severity(), health.as_str());
     let notice = Notice::report(setup.host(), (source.clone(), made.to), how, lines.join("\n"));
-    let is_told = |channel: &Channel| {
-        let of_it = channel.sources.as_ref().is_none_or(|sources| sources.contains(source));
+    let is_told = |name: &str, channel: &Channel| {
         // What calls people is sent none.
         let reads = !matches!(channel.way, Way::Pagerduty { .. });
-        of_it && reads && notice.severity >= channel.min_severity
+        let of = (source.as_str(), notice.code.as_str(), notice.subject.as_str());
+        reads && concerns((name, channel), of, notice.severity)
     };
     let channels: Vec<_> =
-        setup.config.notify.iter().filter(|(_, channel)| is_told(channel)).collect();
+        setup.config.notify.iter().filter(|(name, channel)| is_told(name, channel)).collect();
     let sending = channels.iter().map(async |(name, channel)| {
         let done = deliver(setup, (name, channel), &notice).await;
         done.err().map(|error| format!("{name}: {error}"))

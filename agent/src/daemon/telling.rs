@@ -284,11 +284,10 @@ impl Found {
         self.sources.insert(source.clone());
         let safe = safe(status);
         for one in status.findings() {
-            let severity = match one.health {
-                Health::Good => continue,
-                Health::Attention => Severity::Attention,
-                Health::Breached => Severity::Breached,
-            };
+            if one.health == Health::Good {
+                continue;
+            }
+            let severity = one.health.severity();
             let run = if status.unreadable.is_some() { "drctl doctor" } else { "drctl status" };
             self.amiss.push(Amiss {
                 source: Some(source.clone()),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use anyhow::Result;
 use drctl_catalog::Catalog;
 use drctl_model::{BackupSummary, Job, JobKind, JobState, SourceId, shown};
-use drctl_policies::Severity;
 use jiff::Timestamp;
 
 use super::{Health, Judged, SourceStatus, status};
@@ -161,15 +160,7 @@ impl Report {
     /// How the source is doing.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.findings.first().map_or(Health::Good, |worst| worst.health)
-    }
-
-    /// How bad that is for whoever is told.
-    pub(crate) fn severity(&self) -> Severity {
-        match self.health() {
-            Health::Breached => Severity::Breached,
-            Health::Good | Health::Attention => Severity::Attention,
-        }
+        Health::of(&self.findings)
     }
 
     /// For people, in lines.

@@ -82,7 +82,7 @@ impl Seen {
 }
 
 /// Whether a channel is told of it: not of itself, and only what it asks for.
-pub(super) fn concerns(
+pub(crate) fn concerns(
     (name, channel): (&str, &Channel),
     (source, code, subject): (&str, &str, &str),
     severity: Severity,

@@ -20,7 +20,7 @@ use drctl_policies::{Channel, SecretRef, Way};
 use tokio::time::sleep;
 
 pub(crate) use self::alert_test::{Unanswered, unanswered};
-pub(crate) use self::amiss::{Amiss, Key, OF_JOBS, Seen};
+pub(crate) use self::amiss::{Amiss, Key, OF_JOBS, Seen, concerns};
 pub(crate) use self::extent::Extent;
 pub(crate) use self::notice::Notice;
 pub(crate) use self::outbox::Outbox;

@@ -2,6 +2,7 @@
 
 use drctl_catalog::Standing;
 use drctl_model::{Checked, Finding, FindingCode, shown};
+use drctl_policies::Severity;
 use drctl_policies::recovery::{Gap, Warning, Why};
 use jiff::Timestamp;
 
@@ -73,6 +74,22 @@ pub struct Judged {
     pub since: Option<Timestamp>,
     /// All that it is about, where it is one finding of several things.
     pub all: Vec<String>,
+}
+
+impl Health {
+    /// By what was found, the worst first.
+    #[must_use]
+    pub fn of(worst_first: &[Judged]) -> Self {
+        worst_first.first().map_or(Health::Good, |worst| worst.health)
+    }
+
+    /// How bad that is for whoever is told.
+    pub(crate) fn severity(self) -> Severity {
+        match self {
+            Health::Breached => Severity::Breached,
+            Health::Good | Health::Attention => Severity::Attention,
+        }
+    }
 }
 
 impl Judged {
