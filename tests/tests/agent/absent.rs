@@ -31,14 +31,14 @@ const OF_BACKED_UP: [&str; 6] = [
 /// The metrics that have a series of `shop` itself, but for what stands amiss with it.
 fn of_source(told: &BTreeMap<String, f64>) -> BTreeSet<&str> {
     let of_it = told.keys().filter(|name| name.contains("source=\"shop\""));
-    let of_it = of_it.filter(|name| !name.contains("job=\""));
+    let of_it = of_it.filter(|name| !name.contains("kind=\""));
     let names = of_it.filter_map(|name| name.split('{').next());
     names.filter(|name| *name != "drctl_findings").collect()
 }
 
 /// A series of one job of `shop`.
 fn of_job(metric: &str, job: &str) -> String {
-    format!("{metric}{{source=\"shop\",job=\"{job}\"}}")
+    format!("{metric}{{source=\"shop\",kind=\"{job}\"}}")
 }
 
 /// Waits until a look tells of a good backup.
@@ -94,7 +94,7 @@ fn a_cluster_that_no_drill_and_no_verify_has_tried_is_unproven_and_has_no_date_o
     }
     let drilled = "drctl_drill_last_pass_timestamp_seconds";
     let ends = ["drctl_job_last_end_timestamp_seconds", "drctl_job_last_failed"];
-    let runs = "drctl_job_runs_total{source=\"shop\",job=\"verify\",outcome=\"succeeded\"}";
+    let runs = "drctl_job_runs_total{source=\"shop\",kind=\"verify\",outcome=\"succeeded\"}";
     let _ = agent.ends_anew("backup", "succeeded", || {
         let _ = site.json(0, &["run", "shop"]);
     });

@@ -1,15 +1,12 @@
 //! What `/healthz` answers to whoever only asks whether the agent lives, and of what it makes a word too.
 
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::process::Command;
+use std::fs;
 
 use drctl_tests::site::until;
-use rustix::fs::{Mode, OFlags};
-use rustix::process::Signal;
 
 use crate::common::{NEVER, Shop};
 use crate::metrics::{get, scrape, told_at};
+use crate::standstill::Standstill;
 use crate::timed::Timed;
 
 /// Whether the page is answered with this status and these words.
@@ -28,28 +25,13 @@ fn a_loop_that_stands_still_for_a_minute_is_told_until_it_turns_again() {
     let port = told_at(&shop.site);
     let timed = Timed::start(&shop.site);
     until("an answer", || works(port));
-    // Whoever reads a pipe waits for its writer.
-    let (config, kept) = (shop.site.config(), shop.site.path("kept.toml"));
-    fs::rename(&config, &kept).unwrap();
-    assert!(Command::new("mkfifo").arg(&config).status().expect("start mkfifo").success());
-    timed.agent.signal(Signal::HUP);
-    let mut end = None;
-    until("the loop to read the configuration", || {
-        end = rustix::fs::open(&config, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()).ok();
-        end.is_some()
-    });
+    let standstill = Standstill::of(&shop.site, &timed.agent);
     assert!(works(port), "it is no news before a minute is over");
     timed.pass(2);
     until("the page to say so", || {
         says(port, "503 Service Unavailable", "the agent's loop stands still")
     });
-    // What it reads at last is the same configuration, which is in its place again.
-    let text = fs::read(&kept).unwrap();
-    fs::rename(&config, shop.site.path("pipe")).unwrap();
-    fs::rename(&kept, &config).unwrap();
-    let mut end = File::from(end.expect("the pipe's end"));
-    end.write_all(&text).unwrap();
-    drop(end);
+    standstill.ends();
     until("the loop to turn again", || works(port));
     timed.agent.says("the configuration was read again");
     let _ = timed.agent.stop().ended(0);

@@ -58,7 +58,8 @@ pub(crate) fn looked(port: u16) -> BTreeMap<String, f64> {
     found
 }
 
-fn root(path: &str) -> PathBuf {
+/// A path below the root of the sources.
+pub(crate) fn root(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
@@ -90,7 +91,7 @@ fn a_scrape_tells_what_is_known_and_nothing_else() {
     assert_eq!(before["drctl_source_health{source=\"shop\"}"], 2.0);
     let no_good = "drctl_findings{source=\"shop\",code=\"no_good_backup\",severity=\"bad\"}";
     assert_eq!(before[no_good], 1.0);
-    let runs = "drctl_job_runs_total{source=\"shop\",job=\"backup\",outcome=\"succeeded\"}";
+    let runs = "drctl_job_runs_total{source=\"shop\",kind=\"backup\",outcome=\"succeeded\"}";
     assert_eq!(before[runs], 0.0);
     // What never was is absent, and not the year 1970.
     let unproven = "drctl_source_unproven{source=\"shop\"}";

@@ -51,10 +51,10 @@ fn of_source(at: Timestamp, one: &SourceStatus) -> Source {
         let of = (found.code.as_str(), found.code.level().as_str());
         *findings.entry(of).or_default() += 1;
     }
-    let health = match judged.iter().map(|found| found.health).max() {
-        None | Some(Health::Good) => 0,
-        Some(Health::Attention) => 1,
-        Some(Health::Breached) => 2,
+    let health = match Health::of(&judged) {
+        Health::Good => 0,
+        Health::Attention => 1,
+        Health::Breached => 2,
     };
     let log = one.log.as_ref().and_then(|log| log.as_ref().ok());
     let age = if one.log.is_some() { log.map(|log| log.age) } else { one.age };
@@ -314,8 +314,9 @@ fn source_labels(source: &str) -> Labels {
     vec![("source", source.to_owned())]
 }
 
+/// Prometheus has a label `job` of its own, by which ours would be renamed.
 fn job_labels(source: &str, kind: JobKind) -> Labels {
-    vec![("source", source.to_owned()), ("job", kind.as_str().to_owned())]
+    vec![("source", source.to_owned()), ("kind", kind.as_str().to_owned())]
 }
 
 fn flag(yes: bool) -> f64 {
