@@ -16,8 +16,8 @@ pub(crate) static DISCOVER: &[Key] = &[Key::optional(
 /// Which servers of this host need no backup.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DiscoverSettings {
-    /// Each a data directory, an absolute path; or an engine in lower case and a port, as
-    /// `postgresql:5433`.
+    /// Each a data directory or the file of a socket, an absolute path; or an engine in lower case and a
+    /// port, as `postgresql:5433`.
     pub ignore: Vec<String>,
 }
 

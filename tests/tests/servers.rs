@@ -12,8 +12,11 @@ use drctl_tests::servers::azurite::Azurite;
 use drctl_tests::servers::free_port;
 use drctl_tests::servers::gcs::FakeGcs;
 use drctl_tests::servers::minio::Minio;
+use drctl_tests::servers::mongodb::MongoDb;
+use drctl_tests::servers::mysql::MySql;
 use drctl_tests::servers::postgres::Postgres;
 use drctl_tests::servers::process::wait_gone;
+use drctl_tests::servers::prometheus::Prometheus;
 
 /// Where the test that is aborted tells which server it leaves behind.
 const TELL: &str = "DRCTL_TESTS_TELL";
@@ -80,6 +83,52 @@ fn postgres_runs_on_a_copy_of_another() {
     assert_eq!(restored.psql("postgres", "table copied"), "7");
 }
 
+#[test]
+fn mariadb_and_mysql_keep_their_data_over_a_crash_and_a_stop_and_go() {
+    for (wanted, version) in [(MySql::mariadb(), "-MariaDB"), (MySql::mysql().by_file(), "8.0.")] {
+        let mut server = wanted.start();
+        assert!(server.version().contains(version), "{}", server.version());
+        server.sql("create database shop; create table shop.kept as select 7 as seven");
+        let (pid, port) = (server.pid(), server.port());
+        server.kill();
+        assert_gone(pid, port);
+        server.start_again();
+        server.stop();
+        server.start_again();
+        assert_eq!((server.sql("select seven from shop.kept"), server.port()), ("7".into(), port));
+        let dumped = server.client("mariadb-dump").arg("shop").output().unwrap();
+        assert!(dumped.status.success(), "{}", String::from_utf8_lossy(&dumped.stderr));
+        assert!(String::from_utf8_lossy(&dumped.stdout).contains("INSERT INTO `kept` VALUES"));
+        let (pid, folder) = (server.pid(), server.data_dir());
+        drop(server);
+        assert_gone(pid, port);
+        assert!(!folder.exists());
+    }
+}
+
+#[test]
+fn mariadb_is_copied_by_its_own_tool() {
+    let server = MySql::mariadb().option("log-bin=bin").start();
+    let folder = reachable_folder();
+    let mut tool = server.client("mariadb-backup");
+    tool.args(["--backup", "--stream=mbstream"]);
+    tool.arg(format!("--datadir={}", server.data_dir().display()));
+    tool.arg(format!("--target-dir={}", folder.path().join("unused").display()));
+    let output = tool.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.trim_end().ends_with("completed OK!"), "{said}");
+    assert!(output.stdout.starts_with(b"XBSTCK01"));
+}
+
+#[test]
+fn the_stand_in_for_mongodb_is_there_and_goes() {
+    let server = MongoDb::start();
+    assert!(TcpStream::connect(("127.0.0.1", server.port())).is_ok());
+    let (pid, port) = (server.pid(), server.port());
+    drop(server);
+    assert_gone(pid, port);
+}
+
 #[tokio::test]
 async fn minio_serves_goes_and_comes_back() {
     let mut minio = Minio::start();
@@ -141,6 +190,17 @@ fn fake_gcs_serves_and_goes() {
 
     let (pid, port) = (gcs.pid(), gcs.port());
     drop(gcs);
+    assert_gone(pid, port);
+}
+
+#[test]
+fn prometheus_answers_and_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let prometheus = Prometheus::start(&folder.path().join("prometheus"), "scrape_configs: []\n");
+    assert_eq!(prometheus.tells("query?query=7")["result"][1], "7");
+
+    let (pid, port) = (prometheus.pid(), prometheus.port());
+    drop(prometheus);
     assert_gone(pid, port);
 }
 

@@ -112,6 +112,33 @@ pub(super) fn held<'a>(view: &'a HostView, process: &Process) -> Vec<&'a Path> {
     view.sockets.iter().filter(ours).map(|socket| socket.path.as_path()).collect()
 }
 
+/// The port that a process listens at: the one that is told of it, else the lowest, for others are for
+/// more than its clients. Of a process whose sockets this account is not told, the told one is believed.
+pub(super) fn port(view: &HostView, process: &Process, told: Option<u16>) -> Option<u16> {
+    if process.holds.is_empty() || process.contained {
+        return told;
+    }
+    let held = view.ports.iter().filter(|(number, _)| process.holds.contains(number));
+    let held: Vec<u16> = held.map(|(_, port)| *port).collect();
+    told.filter(|port| held.contains(port)).or(held.into_iter().min())
+}
+
+/// What a file of a process says: one of its account, or of root.
+pub(super) fn file_of(view: &HostView, process: &Process, path: &Path) -> Option<String> {
+    let of = |account: u32| view.text(path, Some(account));
+    process.account.and_then(of).or_else(|| of(0))
+}
+
+/// What `-D DIR` or `-DDIR` says; the last one counts.
+pub(super) fn short<'a>(process: &'a Process, name: &str) -> Option<&'a str> {
+    let words = process.arguments.iter().enumerate();
+    let mut values = words.filter_map(|(at, word)| match word.strip_prefix(name)? {
+        "" => process.arguments.get(at + 1).map(String::as_str),
+        rest => Some(rest),
+    });
+    values.next_back()
+}
+
 /// The value of an option of a process: `--NAME VALUE`, `--NAME=VALUE`.
 pub(super) fn option<'a>(process: &'a Process, name: &str) -> Option<&'a str> {
     let words = process.arguments.iter().enumerate();
@@ -126,4 +153,72 @@ pub(super) fn option<'a>(process: &'a Process, name: &str) -> Option<&'a str> {
 /// Every server of this host.
 pub(crate) fn servers(view: &HostView) -> Vec<FoundServer> {
     [pg::found::servers(view), mysql::servers(view), mongodb::servers(view)].concat()
+}
+
+#[cfg(test)]
+pub(crate) mod made {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use crate::host::processes::HostView;
+
+    /// A host in a directory of its own.
+    pub(crate) struct Host(pub(crate) tempfile::TempDir);
+
+    impl Host {
+        pub(crate) fn new() -> Host {
+            Host(tempfile::tempdir().expect("a directory"))
+        }
+
+        pub(crate) fn with(self, path: &str, text: &str) -> Host {
+            let file = self.0.path().join(path);
+            fs::create_dir_all(file.parent().expect("a folder")).expect("make it");
+            fs::write(file, text).expect("write it");
+            self
+        }
+
+        /// A process that was started so, by `parent`, in as many spaces of numbers as `depth`.
+        pub(crate) fn process(self, pid: u32, parent: u32, line: &str, depth: usize) -> Host {
+            let name = line.split(' ').next().and_then(|path| path.rsplit('/').next());
+            let numbers = "1 ".repeat(depth);
+            let own = rustix::process::getuid().as_raw();
+            let status = format!(
+                "Name:\t{}\nPPid:\t{parent}\nUid:\t{own}\t{own}\t{own}\t{own}\nNSpid:\t{numbers}\n",
+                name.expect("a name")
+            );
+            let folder = format!("proc/{pid}");
+            self.with(&format!("{folder}/status"), &status)
+                .with(&format!("{folder}/cmdline"), &line.replace(' ', "\0"))
+        }
+
+        pub(crate) fn listens(self, paths: &[&str]) -> Host {
+            let mut text = "Num RefCount Protocol Flags Type St Inode Path\n".to_owned();
+            for (number, path) in paths.iter().enumerate() {
+                text += &format!("0: 00000002 00000000 00010000 0001 01 {number} {path}\n");
+            }
+            self.with("proc/net/unix", &text)
+        }
+
+        /// A process has the socket of this number in the list of those that listen.
+        pub(crate) fn holds(self, pid: u32, number: u32) -> Host {
+            let folder = self.0.path().join(format!("proc/{pid}/fd"));
+            fs::create_dir_all(&folder).expect("make it");
+            let link = format!("socket:[{number}]");
+            symlink(link, folder.join(number.to_string())).expect("a link");
+            self
+        }
+
+        /// Somebody listens on these ports, each after the number of its socket.
+        pub(crate) fn listens_on(self, ports: &[(u32, u16)]) -> Host {
+            let mut text = "sl local_address rem_address st\n".to_owned();
+            for (number, port) in ports {
+                text += &format!("0: 0100007F:{port:04X} 0:0 0A 0:0 00:0 0 112 0 {number} 1\n");
+            }
+            self.with("proc/net/tcp", &text)
+        }
+
+        pub(crate) fn view(&self) -> HostView {
+            HostView::read(self.0.path())
+        }
+    }
 }

@@ -126,7 +126,11 @@ fn same_place(view: &HostView, one: &Path, other: &Path) -> bool {
 /// Whether an entry of `ignore` names a server.
 fn names(text: &str, server: &FoundServer) -> bool {
     if text.starts_with('/') {
-        return server.data.as_deref() == Some(Path::new(text));
+        let named = Path::new(text);
+        // A directory of sockets may be that of several servers, a file is one's.
+        let is_file = named.extension().is_some_and(|end| end == "sock");
+        let is_socket = is_file && server.sockets.iter().any(|socket| socket == named);
+        return is_socket || server.data.as_deref() == Some(named);
     }
     let Some((engine, port)) = text.split_once(':') else { return false };
     engine.eq_ignore_ascii_case(server.engine)
@@ -175,6 +179,19 @@ verifying_keys = ["ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]
     fn look(config: &Config, found: Vec<FoundServer>) -> Discovery {
         let view = HostView { root: "/".into(), ..HostView::default() };
         judged(&view, found, Some(config), &BTreeSet::from(["localhost"]))
+    }
+
+    #[test]
+    fn a_server_is_named_by_its_data_by_its_port_or_by_a_socket_that_is_its_own() {
+        let mut mariadb = server(3306, "/run/mysqld/mysqld.sock");
+        mariadb.engine = "MariaDB";
+        for text in ["/data/3306", "/run/mysqld/mysqld.sock", "mariadb:3306"] {
+            assert!(names(text, &mariadb), "{text}");
+        }
+        for text in ["/data", "/run/mysqld", "mysql:3306", "mariadb:3307", "/run/x/mysqld.sock"] {
+            assert!(!names(text, &mariadb), "{text}");
+        }
+        assert!(!names("/run/a", &server(5432, "/run/a")));
     }
 
     /// The port of each server, whether it is unprotected, and its sources.

@@ -1,7 +1,7 @@
 //! What runs on this host and at which sockets it listens, as `/proc` tells any account.
 
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -45,6 +45,8 @@ pub(crate) struct HostView {
     /// By their numbers.
     pub(crate) processes: Vec<Process>,
     pub(crate) sockets: Vec<Listening>,
+    /// The ports at which somebody listens, each after the number of its socket.
+    pub(crate) ports: Vec<(u64, u16)>,
     /// Its own addresses.
     pub(crate) addresses: Vec<IpAddr>,
     /// Whether processes of other accounts are hidden (`hidepid`).
@@ -65,6 +67,7 @@ impl HostView {
         HostView {
             processes: numbers.into_iter().filter_map(|pid| process(&proc, pid, own)).collect(),
             sockets: listening(&text("net/unix")),
+            ports: ["net/tcp", "net/tcp6"].map(|name| ports(&text(name))).concat(),
             addresses,
             hidden: !proc.join("1/status").exists(),
             root: root.to_owned(),
@@ -77,23 +80,35 @@ impl HostView {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// What a small file of the host says: one that an account owns, where it is to be that one's. Whoever
-    /// owns its folder may have put there a pipe that nobody writes to, a device without an end, or a link
-    /// to what only others may read: of these nothing is read.
+    /// What a small file of the host says: one that an account owns, where it is to be that one's.
     pub(crate) fn text(&self, path: impl AsRef<Path>, account: Option<u32>) -> Option<String> {
         const LONGEST: u64 = 256 << 10;
+        let file = self.file(path.as_ref(), account)?;
+        if file.metadata().ok()?.len() > LONGEST {
+            return None;
+        }
+        let mut text = String::new();
+        file.take(LONGEST).read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+
+    /// How a file begins that an account owns, however long it is.
+    pub(crate) fn beginning<const N: usize>(&self, path: &Path, account: u32) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        self.file(path, Some(account))?.read_exact(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    /// A file of the host. Whoever owns its folder may have put there a pipe that nobody writes to, a
+    /// device without an end, or a link to what only others may read: of these nothing is read.
+    fn file(&self, path: &Path, account: Option<u32>) -> Option<File> {
         // What only root may write to may be a link.
         let links = if account.is_some() { OFlags::NOFOLLOW } else { OFlags::empty() };
         let flags = i32::try_from((links | OFlags::NONBLOCK).bits()).ok()?;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(self.path(path)).ok()?;
         let found = file.metadata().ok()?;
         let is_its_own = account.is_none_or(|account| account == found.uid());
-        if !found.is_file() || found.len() > LONGEST || !is_its_own {
-            return None;
-        }
-        let mut text = String::new();
-        file.take(LONGEST).read_to_string(&mut text).ok()?;
-        Some(text)
+        (found.is_file() && is_its_own).then_some(file)
     }
 
     /// Whether a process, or what started it, bears a name.
@@ -175,6 +190,19 @@ fn listening(text: &str) -> Vec<Listening> {
     text.lines().skip(1).filter_map(socket).collect()
 }
 
+/// The ports of `/proc/net/tcp` at which somebody listens, each after the number of its socket.
+fn ports(text: &str) -> Vec<(u64, u16)> {
+    const LISTENS: &str = "0A";
+    let port = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (_, port) = words.nth(1)?.rsplit_once(':')?;
+        words.nth(1).filter(|state| *state == LISTENS)?;
+        let number = words.nth(5)?.parse().ok()?;
+        Some((number, u16::from_str_radix(port, 16).ok()?))
+    };
+    text.lines().skip(1).filter_map(port).collect()
+}
+
 /// The addresses of `/proc/net/fib_trie` that are this host's own.
 fn four(text: &str) -> Vec<IpAddr> {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -208,6 +236,20 @@ mod tests {
             0000000000000000: 00000002 00000000 00010000 0001 01 25\n";
         let expected = Listening { number: 22, path: "/run/a b/.s.PGSQL.5432".into() };
         assert_eq!(listening(text), [expected]);
+    }
+
+    #[test]
+    fn only_ports_that_take_connections_are_told() {
+        let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  \
+            timeout inode\n   \
+            0: 0100007F:0CEA 00000000:0000 0A 00000000:00000000 00:00000000 00000000   112        0 \
+            9026586 1 0000000000000000 100 0 0 10 0\n   \
+            1: 0100007F:D2F0 0100007F:0CEA 01 00000000:00000000 00:00000000 00000000     0        0 \
+            9026587 1 0000000000000000 20 4 30 10 -1\n";
+        assert_eq!(ports(text), [(9_026_586, 3306)]);
+        let text = "  sl  local_address\n   0: 00000000000000000000000000000000:69A1 \
+            00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 7 1\n";
+        assert_eq!(ports(text), [(7, 27_041)]);
     }
 
     #[test]

@@ -19,6 +19,16 @@ pub(super) fn built(name: &str) -> PathBuf {
     program
 }
 
+/// The folder of a component that `tests/components/install` unpacks whole. The cache links to it, and may
+/// lie where the servers' account cannot go.
+///
+/// # Panics
+/// When it is not installed.
+pub(super) fn unpacked(name: &str) -> PathBuf {
+    let link = cache().join(name);
+    fs::canonicalize(&link).unwrap_or_else(|error| panic!("{}: {error}: {REMEDY}", link.display()))
+}
+
 /// What checks metrics and alert rules.
 ///
 /// # Panics

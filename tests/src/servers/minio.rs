@@ -177,6 +177,17 @@ impl Minio {
         self.process = Some(on_same_port(|| self.place.run(self.port)));
     }
 
+    /// Gives its root account another secret key, as somebody does who has lost the old one: requests
+    /// with that one are denied from now on.
+    ///
+    /// # Panics
+    /// When it does not get ready again.
+    pub fn change_secret_key(&mut self) {
+        self.stop();
+        self.place.secret_key = random_word();
+        self.start_again();
+    }
+
     fn end(&mut self, signal: Signal) {
         if let Some(mut process) = self.process.take() {
             process.end(signal, STOP_PATIENCE);

@@ -2,6 +2,7 @@
 
 mod configuration;
 mod discover;
+mod discover_others;
 mod exits;
 mod golden;
 mod init;

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::engine::found::{FoundServer, held, joined, option, processes};
+use crate::engine::found::{FoundServer, held, joined, option, processes, short};
 use crate::host::processes::{HostView, Process};
 
 /// Where PostgreSQL listens if nothing else is said.
@@ -65,16 +65,6 @@ fn of_process(view: &HostView, process: &Process) -> FoundServer {
         data,
         ..blank()
     }
-}
-
-/// What `-D DIR` or `-DDIR` says; the last one counts.
-fn short<'a>(process: &'a Process, name: &str) -> Option<&'a str> {
-    let words = process.arguments.iter().enumerate();
-    let mut values = words.filter_map(|(at, word)| match word.strip_prefix(name)? {
-        "" => process.arguments.get(at + 1).map(String::as_str),
-        rest => Some(rest),
-    });
-    values.next_back()
 }
 
 /// What `-c NAME=VALUE` or `--NAME=VALUE` says of a setting.
@@ -206,55 +196,11 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode};
 
     use super::*;
-
-    /// A host in a directory of its own.
-    struct Host(tempfile::TempDir);
+    use crate::engine::found::made::Host;
 
     impl Host {
-        fn new() -> Host {
-            Host(tempfile::tempdir().expect("a directory"))
-        }
-
-        fn with(self, path: &str, text: &str) -> Host {
-            let file = self.0.path().join(path);
-            fs::create_dir_all(file.parent().expect("a folder")).expect("make it");
-            fs::write(file, text).expect("write it");
-            self
-        }
-
-        /// A process that was started so, by `parent`, in as many spaces of numbers as `depth`.
-        fn process(self, pid: u32, parent: u32, line: &str, depth: usize) -> Host {
-            let name = line.split(' ').next().and_then(|path| path.rsplit('/').next());
-            let numbers = "1 ".repeat(depth);
-            let own = rustix::process::getuid().as_raw();
-            let status = format!(
-                "Name:\t{}\nPPid:\t{parent}\nUid:\t{own}\t{own}\t{own}\t{own}\nNSpid:\t{numbers}\n",
-                name.expect("a name")
-            );
-            let folder = format!("proc/{pid}");
-            self.with(&format!("{folder}/status"), &status)
-                .with(&format!("{folder}/cmdline"), &line.replace(' ', "\0"))
-        }
-
-        fn listens(self, paths: &[&str]) -> Host {
-            let mut text = "Num RefCount Protocol Flags Type St Inode Path\n".to_owned();
-            for (number, path) in paths.iter().enumerate() {
-                text += &format!("0: 00000002 00000000 00010000 0001 01 {number} {path}\n");
-            }
-            self.with("proc/net/unix", &text)
-        }
-
-        /// A process has the socket of this number in the list of those that listen.
-        fn holds(self, pid: u32, number: u32) -> Host {
-            let folder = self.0.path().join(format!("proc/{pid}/fd"));
-            fs::create_dir_all(&folder).expect("make it");
-            let link = format!("socket:[{number}]");
-            symlink(link, folder.join(number.to_string())).expect("a link");
-            self
-        }
-
         fn servers(&self) -> Vec<FoundServer> {
-            servers(&HostView::read(self.0.path()))
+            servers(&self.view())
         }
     }
 
