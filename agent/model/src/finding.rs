@@ -68,6 +68,8 @@ codes! {
     JobRuns = "job_runs", Good;
     /// What this host remembers is not known: its catalog can be neither read nor made anew.
     CatalogUnknown = "catalog_unknown", Warning;
+    /// What is done on this host cannot be kept on record: nothing can be written into its state directory.
+    StateUnwritable = "state_unwritable", Bad;
     /// A run of the schedule was due, and nobody has begun one.
     Overdue = "overdue", Bad;
     /// Somebody has said that nothing of it may be removed: a freeze, or a legal hold of the source.

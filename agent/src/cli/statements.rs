@@ -191,23 +191,28 @@ async fn removal(
     Ok(match (is_there, begun) {
         (true, false) => None,
         (true, true) => Some(format!(
-            "a removal of {backup} was begun before: it is whole now, see with `drctl prune {source}` \
-             that it stays"
+            "a removal of {backup} was begun before, and may still run: it is there now, see with `drctl prune \
+             {source}` that it stays"
         )),
         (false, _) => Some(format!("{backup} was removed in the meantime, and cannot be kept")),
     })
 }
 
-/// That removals of a source's backups had begun when it was said that all of it stays.
+/// That removals of a source's backups had begun when it was said that all of it stays: of those that nobody has
+/// pinned or held by themselves.
 async fn removals(repository: &Repository, source: &SourceId) -> Result<Option<String>> {
     let attempts = repository.attempts(source).await?;
-    let begun = back(repository, source, attempts).await?;
+    let mut begun = back(repository, source, attempts).await?;
+    let said = statements(repository, source).await?;
+    begun.retain(|one| !said.in_force.names(&one.backup));
     let Some(first) = begun.first() else { return Ok(None) };
+    let what = match begun.len() {
+        1 => first.backup.to_string(),
+        many => format!("each of {many} backups, {} for one,", first.backup),
+    };
     Ok(Some(format!(
-        "a removal of {} backup(s), such as {}, was begun before: each is whole now, but if it is lost later, that \
-         passes for the end of its removal: pin it by itself (`drctl list {source}` has them as STILL THERE)",
-        begun.len(),
-        first.backup
+        "a removal of {what} was begun before, and may still run: what is there now may be lost, and that passes \
+         for the end of its removal: pin it by itself (`drctl list {source}` shows it as STILL THERE)"
     )))
 }
 

@@ -17,7 +17,7 @@ use crate::daemon::control::Request;
 use crate::daemon::is_running;
 use crate::health::{Bad, Health, Judged, LogStatus, SourceStatus, discover, status as look};
 use crate::host::figures::span;
-use crate::host::{Exit, Meter, Setup};
+use crate::host::{Exit, Failure, Meter, Setup};
 use crate::jobs::LastJob;
 use crate::notify::{Unanswered, unanswered};
 
@@ -32,38 +32,14 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
     drop(progress);
     let judged: Vec<(&SourceStatus, Vec<Judged>)> =
         all.iter().map(|one| (one, one.findings())).collect();
-    let entry = |(one, findings): &(&SourceStatus, Vec<Judged>)| {
-        let finding = |one: &Judged| {
-            json!({
-                "health": one.health.as_str(), "text": one.text, "code": one.code.as_str(),
-                "severity": one.code.level().as_str(), "subject": one.subject, "since": one.since,
-            })
-        };
-        json!({
-            "source": one.source, "health": Health::of(findings).as_str(),
-            "advice": findings.first().map_or("", |worst| &worst.text),
-            "findings": findings.iter().map(finding).collect::<Vec<_>>(),
-            "newest_good": one.newest_good,
-            "age_seconds": one.age.map(|age| age.as_secs()),
-            "rpo_seconds": one.rpo.map(|rpo| rpo.as_secs()),
-            "last_job": one.last_job, "jobs": jobs_json(&one.jobs), "next": one.next,
-            "log": one.log.as_ref().map(|log| log_json(log, (&one.disbelieved, &one.newer))),
-            "refused": uncounted(&one.refused), "newer": uncounted(&one.newer_backups),
-            "lost": one.lost, "unreadable": one.unreadable, "overdue": one.overdue,
-            "running": one.running, "marker_lost": one.marker_lost,
-            "marker_newer": one.marker_newer, "bad": texts(&one.bad), "gone": one.gone,
-            "alarms": alarms_json(&one.alarms),
-            "blocked": one.kept.all().collect::<Vec<_>>(),
-            "unattended": one.kept.unattended.as_ref().map(|reason| &reason.text), "vanished": lost_json(&one.vanished), "refusals": lost_json(&one.refusals),
-        })
-    };
-    let agent = agent(setup).await;
+    let (agent, silent_agent) = agent(setup).await;
     let unprotected = unprotected(setup).await;
     let streams = streams(setup, &judged);
     let in_vain = waits_in_vain(setup, (&judged, streams), agent.as_ref());
     let logged = standing(setup);
     let object = json!({
         "audit": standing_json(&logged), "agent": agent, "agent_missing": in_vain.is_some(),
+        "agent_silent": silent_agent.is_some(),
         "sources": judged.iter().map(entry).collect::<Vec<_>>(),
         "unprotected": unprotected, "notifications": silent.iter().map(silent_json).collect::<Vec<_>>(),
     });
@@ -71,6 +47,9 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
         let mut text = text(&judged, agent.as_ref(), &unprotected);
         if let Some(why) = in_vain {
             let _ = write!(text, "\n{why}");
+        }
+        if let Some(why) = &silent_agent {
+            let _ = write!(text, "\n{}", line(why));
         }
         for one in &silent {
             let _ = write!(text, "\n{}", line(&one.text()));
@@ -82,7 +61,8 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
     });
     // A schedule is told as overdue; of WAL that nobody streams nothing else tells while commits wait.
     let waits = in_vain.is_some() && streams;
-    let is_amiss = waits || !silent.is_empty() || logged.problem.is_some();
+    let is_amiss =
+        waits || silent_agent.is_some() || !silent.is_empty() || logged.problem.is_some();
     let of_host = (is_amiss || complains(agent.as_ref())).then_some(Health::Attention);
     let of_sources = judged.iter().map(|(_, findings)| Health::of(findings));
     let worst = of_sources.chain(of_host).max();
@@ -90,6 +70,33 @@ pub(super) async fn status(screen: Screen, setup: &Setup, strict: bool) -> Resul
         Some(Health::Breached) if strict => Exit::Objective,
         Some(Health::Attention) if strict => Exit::Degraded,
         _ => Exit::Success,
+    })
+}
+
+/// What is told of one source.
+fn entry((one, findings): &(&SourceStatus, Vec<Judged>)) -> Value {
+    let finding = |one: &Judged| {
+        json!({
+            "health": one.health.as_str(), "text": one.text, "code": one.code.as_str(),
+            "severity": one.code.level().as_str(), "subject": one.subject, "since": one.since,
+        })
+    };
+    json!({
+        "source": one.source, "health": Health::of(findings).as_str(),
+        "advice": findings.first().map_or("", |worst| &worst.text),
+        "findings": findings.iter().map(finding).collect::<Vec<_>>(),
+        "newest_good": one.newest_good,
+        "age_seconds": one.age.map(|age| age.as_secs()),
+        "rpo_seconds": one.rpo.map(|rpo| rpo.as_secs()),
+        "last_job": one.last_job, "jobs": jobs_json(&one.jobs), "next": one.next,
+        "log": one.log.as_ref().map(|log| log_json(log, (&one.disbelieved, &one.newer))),
+        "refused": uncounted(&one.refused), "newer": uncounted(&one.newer_backups),
+        "lost": one.lost, "unreadable": one.unreadable, "overdue": one.overdue,
+        "running": one.running, "marker_lost": one.marker_lost,
+        "marker_newer": one.marker_newer, "bad": texts(&one.bad), "gone": one.gone,
+        "alarms": alarms_json(&one.alarms),
+        "blocked": one.kept.all().collect::<Vec<_>>(),
+        "unattended": one.kept.unattended.as_ref().map(|reason| &reason.text), "vanished": lost_json(&one.vanished), "refusals": lost_json(&one.refusals),
     })
 }
 
@@ -199,11 +206,25 @@ async fn unprotected(setup: &Setup) -> Vec<String> {
     found.servers.iter().filter(|one| one.is_unprotected()).map(name).collect()
 }
 
-/// How the jobs of this host's agent stand; nothing where none runs, or none answers us.
-async fn agent(setup: &Setup) -> Option<Value> {
-    is_running(setup).filter(|runs| *runs)?;
-    let asked = ask_of(setup, &Request::Jobs).await;
-    asked.inspect_err(|error| tracing::debug!("the agent is not asked: {error:#}")).ok()
+/// How the jobs of this host's agent stand; nothing where none runs, or we are none whom it answers. And why
+/// not where it answers nobody.
+async fn agent(setup: &Setup) -> (Option<Value>, Option<String>) {
+    if is_running(setup) != Some(true) {
+        return (None, None);
+    }
+    match ask_of(setup, &Request::Jobs).await {
+        Ok(answer) => (Some(answer), None),
+        Err(error) if Failure::of(&error).code == "agent_silent" => {
+            let text = format!(
+                "{error:#}: it may do nothing at all; see its log, and run `systemctl restart drctl`"
+            );
+            (None, Some(text))
+        }
+        Err(error) => {
+            tracing::debug!("the agent is not asked: {error:#}");
+            (None, None)
+        }
+    }
 }
 
 /// The last job of each kind but backups.

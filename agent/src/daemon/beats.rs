@@ -14,7 +14,7 @@ use super::telling::in_a_line;
 use super::threads::spawn;
 use super::{Agent, Told};
 use crate::health::{Health, SourceStatus};
-use crate::host::Setup;
+use crate::host::{Failure, Setup};
 use crate::repository::beat::{Draft, Sent, Written, write_beat};
 
 /// How soon one that could not be written is tried again.
@@ -111,15 +111,16 @@ impl Beats {
         let (setup, mut sent) = (setup.clone(), self.sent.clone());
         let work = async move || {
             let done = match timeout(LONGEST, write_beat(&setup, &draft, &mut sent)).await {
-                Ok(done) => done.map_err(|error| format!("{error:#}")),
+                Ok(done) => done.map_err(|error| Failure::of(&error).messages.join(": ")),
                 Err(_) => Err("the bucket did not take it within five minutes".to_owned()),
             };
             Ok((done, sent))
         };
         // What is remembered is only lost where drctl is at fault; the bucket has it, too.
         let ended = move |found: anyhow::Result<_>| {
-            let (done, sent) =
-                found.unwrap_or_else(|error| (Err(format!("{error:#}")), Sent::default()));
+            let (done, sent) = found.unwrap_or_else(|error| {
+                (Err(Failure::of(&error).messages.join(": ")), Sent::default())
+            });
             let _ = tell.send(Told::Beaten(Beaten { begun, done, sent }));
         };
         match spawn("beat".to_owned(), work, ended) {

@@ -202,7 +202,7 @@ impl Agent {
     /// Has the clock ring when something is due.
     async fn arm(&mut self) -> Result<()> {
         let now = self.setup.clock.now();
-        systemd::status(&reply::line(self));
+        systemd::status(reply::line(self));
         self.metrics.turn(self.scheduler.rows(now), self.refused.is_some());
         self.alarm.set(now, self.scheduler.next_wake(now)).await
     }
@@ -287,7 +287,7 @@ impl Agent {
         self.beats.looked(&look);
         let Ok(sources) = &look.sources else { return };
         for status in sources {
-            let breached = status.findings().iter().any(|one| one.health == Health::Breached);
+            let breached = Health::of(&status.findings()) == Health::Breached;
             self.handle(Event::RpoBreached { source: status.source.clone(), breached });
         }
     }

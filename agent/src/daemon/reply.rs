@@ -67,8 +67,8 @@ fn waits_for(job: JobKind, state: &State) -> Option<String> {
         State::WaitsForWindow => "the window to open".to_owned(),
         State::WaitsForBlackout => "the blackout to end".to_owned(),
         State::WaitsForJob(kind) => format!("the {} of the source to end", kind.words()),
-        State::WaitsForPlace if job == JobKind::Verify => {
-            "the verify of another source to end: one runs at a time".to_owned()
+        State::WaitsForPlace if matches!(job, JobKind::Verify | JobKind::Report) => {
+            format!("the {} of another source to end: one runs at a time", job.words())
         }
         State::WaitsForPlace => "another job to end: `jobs_at_once` of them run".to_owned(),
         State::RetryAt(at) => format!("the next attempt at {at:.0}: the last one failed"),

@@ -1,8 +1,9 @@
 //! A report, told to whoever is told what is amiss.
 
 use anyhow::{Result, bail};
+use drctl_catalog::KEPT;
 use drctl_model::{Job, JobKind, JobState, SourceId, shown};
-use drctl_policies::{Channel, Way};
+use drctl_policies::Channel;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 
@@ -17,9 +18,6 @@ const FIRST: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// No report is of more, whenever the one before it was sent.
 const LONGEST: SignedDuration = SignedDuration::from_hours(366 * 24);
 
-/// So many reports are looked at to find the last one that was sent.
-const LOOKED_AT: usize = 100;
-
 /// Tells what was done since the report before that was sent, and where the source stands, as a job on record:
 /// in the agent's log, and by each channel that is told of the source.
 ///
@@ -29,10 +27,12 @@ pub(super) async fn send(setup: &Setup, source: &SourceId, stop: &Stop) -> Resul
     let sending = Box::pin(async {
         let work = async {
             let catalog = setup.known_catalog().await?;
-            let now = setup.clock.now();
-            let before = catalog.last_jobs(JobKind::Report, source, LOOKED_AT).await?;
-            let since = since(&before, now);
-            let made = report(setup, &catalog, std::slice::from_ref(source), (since, now)).await?;
+            let before = catalog.last_jobs(JobKind::Report, source, KEPT).await?;
+            // The next report goes on where this one ends: when it was begun.
+            let own = before.iter().find(|job| job.state == JobState::Running);
+            let to = own.map_or_else(|| setup.clock.now(), |job| job.started);
+            let time = (since(&before, to), to);
+            let made = report(setup, &catalog, std::slice::from_ref(source), time).await?;
             match made.first() {
                 Some(made) => tell(setup, source, made).await,
                 None => bail!("{source} is not configured on this host any more"),
@@ -46,14 +46,19 @@ pub(super) async fn send(setup: &Setup, source: &SourceId, stop: &Stop) -> Resul
     run(setup, (JobKind::Report, vec![source.clone()]), sending, |(), _| None).await
 }
 
-/// From when on a report tells: since the last one that was sent, or before the first that was not.
+/// From when on a report tells: since the last one that was sent, or before the first that was not. Where there may
+/// have been more than the catalog keeps, none of which was sent, as far back as a report goes.
 fn since(newest_first: &[Job], now: Timestamp) -> Timestamp {
     let back = |from: Timestamp, span| from.checked_sub(span).unwrap_or(Timestamp::MIN);
     // One of the future tells that the clock was set back.
     let before = || newest_first.iter().filter(|job| job.started < now);
     let sent = before().find(|job| job.state == JobState::Succeeded);
-    let first = || before().next_back().map_or(now, |job| job.started);
-    sent.map_or_else(|| back(first(), FIRST), |job| job.started).max(back(now, LONGEST))
+    let longest = back(now, LONGEST);
+    let of_first = || match before().count() >= KEPT - 1 {
+        true => longest,
+        false => back(before().next_back().map_or(now, |job| job.started), FIRST),
+    };
+    sent.map_or_else(of_first, |job| job.started).max(longest)
 }
 
 async fn tell(setup: &Setup, source: &SourceId, made: &Report) -> Result<()> {
@@ -65,10 +70,8 @@ async fn tell(setup: &Setup, source: &SourceId, made: &Report) -> Result<()> {
     let how = (health.severity(), health.as_str());
     let notice = Notice::report(setup.host(), (source.clone(), made.to), how, lines.join("\n"));
     let is_told = |name: &str, channel: &Channel| {
-        // What calls people is sent none.
-        let reads = !matches!(channel.way, Way::Pagerduty { .. });
         let of = (source.as_str(), notice.code.as_str(), notice.subject.as_str());
-        reads && concerns((name, channel), of, notice.severity)
+        channel.way.takes_reports() && concerns((name, channel), of, notice.severity)
     };
     let channels: Vec<_> =
         setup.config.notify.iter().filter(|(name, channel)| is_told(name, channel)).collect();
@@ -124,5 +127,9 @@ mod tests {
             let jobs: Vec<Job> = newest_first.iter().map(job).collect();
             assert_eq!(since(&jobs, at(0)), expected, "{newest_first:?}");
         }
+        let many = i64::try_from(KEPT).unwrap();
+        let failed: Vec<Job> = (1..many).map(|day| job(&(-day, Failed))).collect();
+        assert_eq!(since(&failed, at(0)), at(-366));
+        assert_eq!(since(&failed[1..], at(0)), at(1 - many - 7));
     }
 }

@@ -24,7 +24,8 @@ fn of_source(id: &SourceId, source: &Source, host: &str) -> Vec<(JobKey, JobSpec
     let policy = &source.policy;
     let spec = |kind: JobKind, rhythm: Rhythm| {
         let key = JobKey { source: id.clone(), kind };
-        // It burdens no server: whoever reads it waits for it. What one channel took it takes once.
+        // It burdens no server: whoever reads it waits for it. It is tried once: a channel that took it does not get
+        // it again because another one did not.
         let is_report = kind == JobKind::Report;
         let spec = JobSpec {
             rhythm,

@@ -38,6 +38,9 @@ struct Found {
     amiss: Vec<Amiss>,
     sources: BTreeSet<SourceId>,
     unknown: BTreeSet<Key>,
+    forgotten: BTreeSet<SourceId>,
+    /// What is safe of each source.
+    safe: BTreeMap<SourceId, String>,
 }
 
 impl Telling {
@@ -237,18 +240,16 @@ impl Telling {
             return;
         }
         let none = Found::default();
-        let Found { amiss, sources, unknown } = looked.unwrap_or(&none);
-        let safe = |source: &Option<SourceId>| {
-            let same = amiss.iter().find(|one| one.source == *source);
-            same.and_then(|one| one.safe.clone())
-        };
+        let Found { amiss, sources, unknown, forgotten, safe } = looked.unwrap_or(&none);
+        let safe = |source: &Option<SourceId>| source.as_ref().and_then(|of| safe.get(of)).cloned();
         let own = self.own.values().cloned().map(|one| {
             let known = one.safe.clone().or_else(|| safe(&one.source));
             Amiss { safe: known, ..one }
         });
         let amiss = amiss.iter().cloned().chain(own).chain(self.outbox.failing()).collect();
         let (sources, unknown) = (sources.clone(), unknown.clone());
-        self.outbox.tell(Seen { amiss, sources, unknown, well: self.well.clone() });
+        let (forgotten, well) = (forgotten.clone(), self.well.clone());
+        self.outbox.tell(Seen { amiss, sources, unknown, forgotten, well });
     }
 }
 
@@ -283,6 +284,7 @@ impl Found {
         let source = &status.source;
         self.sources.insert(source.clone());
         let safe = safe(status);
+        self.safe.insert(source.clone(), safe.clone());
         for one in status.findings() {
             if one.health == Health::Good {
                 continue;
@@ -301,6 +303,9 @@ impl Found {
                 since: one.since,
                 extent: Extent::of(&one.all),
             });
+        }
+        if status.forgotten.is_some() {
+            self.forgotten.insert(source.clone());
         }
         // What stands and was not looked for is not over.
         let standing = status.met.iter().map(|met| &met.finding);

@@ -11,13 +11,14 @@ use tokio::time::timeout;
 
 use crate::host::locks::is_held;
 use crate::host::{AgentError, Setup, Stop};
-use crate::jobs::{noted, past_runs};
+use crate::jobs::{Past, noted, past_runs};
+use crate::repository::horizon;
 
 /// How often is looked whether the other one has ended.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Waits until no other process works on the source. Whether the other one did what was due meanwhile:
-/// nothing is left to do then.
+/// Waits until no other process works on the source. Whether somebody has done since it was due what is due: nothing
+/// is left to do then.
 ///
 /// # Errors
 /// [`AgentError::Interrupted`] when the end is wished for.
@@ -27,9 +28,8 @@ pub(super) async fn until_free(
     due: Option<Timestamp>,
     stop: &Stop,
 ) -> Result<bool> {
-    let state = &setup.config.paths.state_dir;
     let mut waited = false;
-    while is_held(state, &key.source) == Some(true) {
+    while is_held(&setup.config.paths, &key.source) == Some(true) {
         if !waited {
             tracing::info!(source = %key.source, "another drctl works on it: waiting until it ends");
         }
@@ -39,8 +39,8 @@ pub(super) async fn until_free(
         }
     }
     match due {
-        Some(due) if waited => Ok(was_done(setup, key, due).await.unwrap_or(false)),
-        _ => Ok(false),
+        Some(due) => Ok(was_done(setup, key, due).await.unwrap_or(false)),
+        None => Ok(false),
     }
 }
 
@@ -50,5 +50,8 @@ async fn was_done(setup: &Setup, key: &JobKey, due: Timestamp) -> Result<bool> {
     let catalog = Catalog::open_read_only(&setup.catalog_path()).await?;
     let runs = past_runs(setup, &catalog, (key.kind, &key.source), &noted).await?;
     let good = |state| matches!(state, JobState::Committed | JobState::Succeeded);
-    Ok(runs.iter().any(|run| good(run.job.state) && run.job.started >= due))
+    // One that is dated in the future was made by a clock that was wrong.
+    let horizon = horizon(setup.clock.now());
+    let since = |run: &Past| run.job.started >= due && run.job.started <= horizon;
+    Ok(runs.iter().any(|run| good(run.job.state) && since(run)))
 }

@@ -13,7 +13,7 @@ use drctl_model::{FindingCode, SourceId};
 use drctl_store::{Bucket, Put, StoreError, layout};
 
 use crate::engine::{self, Looked};
-use crate::host::{Check, Checks, Level, Setup, clusters};
+use crate::host::{Check, Checks, Level, Setup, clusters, unwritable};
 use crate::repository::Repository;
 use crate::repository::strays::strays;
 
@@ -242,7 +242,10 @@ async fn catalog(setup: &Setup, repository: &Repository, found: &mut Checks) {
             let hint = Some("use another paths.state_dir for this repository");
             found.add(Level::Bad, "catalog", text, hint);
         } else {
-            found.good("catalog", format!("intact, knows {backups} backup(s)"));
+            match unwritable(&setup.config.paths.state_dir) {
+                Some(why) => found.add(Level::Bad, "catalog", &why, Some("make room there")),
+                None => found.good("catalog", format!("intact, knows {backups} backup(s)")),
+            }
         }
     }
 }

@@ -3,23 +3,23 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use drctl_catalog::Catalog;
+use drctl_catalog::{Catalog, KEPT};
 use drctl_model::{BackupSummary, Job, JobKind, JobState, SourceId, shown};
 use jiff::Timestamp;
 
 use super::{Health, Judged, SourceStatus, status};
 use crate::host::Setup;
 use crate::host::figures::{bytes, number, span};
-use crate::jobs::has_died;
+use crate::jobs::{Past, last_runs, noted};
 use crate::repository::Memory;
 use crate::repository::chain::Family;
 use crate::repository::inventory::there;
 
-/// So many jobs of each kind are looked at: a stream that fails begins thousands in a day.
+/// So many backups are looked at; of other jobs the catalog itself keeps so few that all are.
 const LOOKED_AT: usize = 1_000;
 
 /// So much of a finding is told.
-const TEXT_TOLD: usize = 400;
+const TEXT_TOLD: usize = 1_500;
 
 /// So many findings are told.
 const FINDINGS: usize = 10;
@@ -83,7 +83,7 @@ pub async fn report(
     let mut config = (*setup.config).clone();
     config.sources.retain(|id, _| sources.contains(id));
     let setup = Setup { config: Arc::new(config), ..setup.clone() };
-    let mut reports = Vec::new();
+    let (mut reports, noted) = (Vec::new(), noted(&setup));
     for status in status(&setup, catalog).await? {
         let mut all = there(catalog, &status.source, &status.vanished).await?;
         Memory::of(catalog, Some(&status.source)).await?.mark(&mut all);
@@ -94,8 +94,10 @@ pub async fn report(
         let mut ran = Vec::new();
         // Of reports those who read one know.
         for kind in JobKind::ALL.into_iter().filter(|kind| *kind != JobKind::Report) {
-            let jobs = catalog.last_jobs(kind, &status.source, LOOKED_AT).await?;
-            ran.extend(runs(kind, &jobs, (from, to), |job| has_died(&setup, job)));
+            let looked_at = LOOKED_AT.max(KEPT);
+            let jobs =
+                last_runs(&setup, catalog, (kind, &status.source, looked_at), &noted).await?;
+            ran.extend(runs(kind, &jobs, (from, to)));
         }
         reports.push(Report {
             findings: status.findings(),
@@ -123,28 +125,28 @@ fn backups<'a>(
     })
 }
 
-/// How the jobs of a kind that ran in a time, or in a part of it, ended, of the last ones, the newest first; nothing
-/// where there were none.
-fn runs(
-    kind: JobKind,
-    newest_first: &[Job],
-    (from, to): (Timestamp, Timestamp),
-    has_died: impl Fn(&Job) -> bool,
-) -> Option<Runs> {
+/// How the jobs of a kind that ran in a time, or in a part of it, ended by its end, of the last ones, the newest first;
+/// nothing where there were none. One that ended later is told by the next report, and by this one as not ended.
+fn runs(kind: JobKind, newest_first: &[Past], (from, to): (Timestamp, Timestamp)) -> Option<Runs> {
     let (mut succeeded, mut failed, mut stopped, mut unfinished) = (0, 0, 0, 0);
     let is_over = |job: &Job| job.state.is_final() && job.changed <= from;
-    for job in newest_first.iter().filter(|job| job.started <= to && !is_over(job)) {
+    for Past { job, runs } in newest_first {
         match job.state {
+            _ if job.started > to || is_over(job) => {}
+            _ if job.state.is_final() && job.changed > to => unfinished += 1,
             JobState::Committed | JobState::Succeeded => succeeded += 1,
             JobState::Failed | JobState::Interrupted => failed += 1,
             JobState::Cancelled => stopped += 1,
-            JobState::New | JobState::Running | JobState::Committing => match has_died(job) {
-                true => failed += 1,
-                false => unfinished += 1,
+            JobState::New | JobState::Running | JobState::Committing => match runs {
+                true => unfinished += 1,
+                false => failed += 1,
             },
         }
     }
-    let oldest = newest_first.last().filter(|_| newest_first.len() >= LOOKED_AT);
+    let known = if kind.makes_a_backup() { LOOKED_AT } else { KEPT };
+    // What still runs is kept beside so many that ended.
+    let ended = newest_first.iter().map(|past| &past.job).filter(|job| job.state.is_final());
+    let oldest = ended.clone().next_back().filter(|_| ended.count() >= known);
     let at_least = oldest.is_some_and(|job| job.started > from);
     (succeeded + failed + stopped + unfinished > 0).then_some(Runs {
         kind,
@@ -256,6 +258,10 @@ mod tests {
         }
     }
 
+    fn ended(job: Job) -> Past {
+        Past { job, runs: false }
+    }
+
     #[test]
     fn runs_are_those_of_the_time_by_how_they_ended() {
         let jobs: Vec<Job> = [
@@ -270,7 +276,11 @@ mod tests {
         ]
         .map(|(started, state)| job(started, state))
         .into();
-        let found = |from, to, died| runs(JobKind::Backup, &jobs, (at(from), at(to)), |_| died);
+        let past = |died: bool| -> Vec<Past> {
+            let past = |job: &Job| Past { job: job.clone(), runs: !job.state.is_final() && !died };
+            jobs.iter().map(past).collect()
+        };
+        let found = |from, to, died| runs(JobKind::Backup, &past(died), (at(from), at(to)));
         let all = found(10, 60, false).unwrap();
         let kind = JobKind::Backup;
         let (succeeded, failed, stopped, unfinished) = (1, 2, 1, 2);
@@ -280,16 +290,37 @@ mod tests {
         assert_eq!(found(10, 60, true).unwrap().failed, 4);
         assert_eq!(found(0, 1, false), None);
         // What began earlier and ended in it, too: the report before told it as not ended.
-        let late = [Job { changed: at(20), ..job(8, JobState::Failed) }];
-        let of = |from| runs(kind, &late, (at(from), at(60)), |_| false).map(|runs| runs.failed);
+        let late = [ended(Job { changed: at(20), ..job(8, JobState::Failed) })];
+        let of = |from| runs(kind, &late, (at(from), at(60))).map(|runs| runs.failed);
         assert_eq!((of(10), of(20)), (Some(1), None));
     }
 
     #[test]
+    fn each_end_is_told_by_one_report() {
+        let ended_at =
+            |changed| [ended(Job { changed: at(changed), ..job(50, JobState::Succeeded) })];
+        let told = |changed, from, to| {
+            let runs = runs(JobKind::Backup, &ended_at(changed), (at(from), at(to)));
+            runs.map(|runs| (runs.succeeded, runs.unfinished))
+        };
+        // It ended while the report was made: the next one begins where this one ended.
+        assert_eq!(told(70, 10, 60), Some((0, 1)));
+        assert_eq!(told(70, 60, 100), Some((1, 0)));
+        assert_eq!(told(60, 10, 60), Some((1, 0)));
+        assert_eq!(told(60, 60, 100), None);
+    }
+
+    #[test]
     fn more_runs_than_are_looked_at_are_told_as_at_least_so_many() {
-        let many: Vec<Job> = (0..1_000).map(|n| job(2_000 - n, JobState::Failed)).collect();
-        let found = |from| runs(JobKind::Backup, &many, (at(from), at(3_000)), |_| false).unwrap();
-        assert!(found(1_000).at_least && !found(1_001).at_least);
-        assert_eq!(found(1_000).words(), "backup at least 1 000 FAILED");
+        let failed = |n: i64| ended(job(2_000 - n, JobState::Failed));
+        let many: Vec<Past> = (0..1_000).map(failed).collect();
+        let found = |kind, from, past: &[Past]| runs(kind, past, (at(from), at(3_000))).unwrap();
+        let (backup, stream) = (JobKind::Backup, JobKind::LogStream);
+        assert!(found(backup, 1_000, &many).at_least && !found(backup, 1_001, &many).at_least);
+        assert_eq!(found(backup, 1_000, &many).words(), "backup at least 1 000 FAILED");
+        // Of others the catalog keeps fewer that ended.
+        let (kept, fewer) = (&many[..KEPT], &many[..KEPT - 1]);
+        assert!(found(stream, 1_000, kept).at_least && !found(stream, 1_000, fewer).at_least);
+        assert!(!found(backup, 1_000, kept).at_least);
     }
 }

@@ -2,6 +2,7 @@
 
 mod dead;
 mod findings;
+mod health;
 mod jobs;
 mod judge;
 mod kept;
@@ -24,7 +25,7 @@ use crate::engine;
 use crate::engine::pg::another_cluster::{self, Change};
 use crate::engine::pgbackrest::{StanzaArchive, StanzaView, mark_now};
 use crate::host::locks::is_held;
-use crate::host::{Failure, Setup};
+use crate::host::{Failure, Setup, unwritable};
 use crate::jobs::{latest, set_back};
 use crate::prune::Reasons;
 use crate::repository::accept::is_accepted;
@@ -40,7 +41,8 @@ use crate::restore::known::{Beside, LogState, log_state};
 
 use dead::{late, within};
 pub use findings::Judged;
-pub use judge::{Amiss, Bad, Health, LogStatus, SourceStatus};
+pub use health::Health;
+pub use judge::{Amiss, Bad, LogStatus, SourceStatus};
 
 /// Where every configured source stands: from the catalog, but for the bucket's marker, and the log
 /// of clusters, which is looked for in the bucket.
@@ -293,11 +295,10 @@ async fn one(
     let schedule = source.policy.schedule.as_ref().filter(|_| source.enabled);
     let (last_job, jobs) = latest(setup, catalog, id).await?;
     let set_back = set_back(catalog, &all, (last_job.as_ref(), newest.as_ref())).await?;
-    let begun = all.iter().map(|backup| backup.started);
-    let begun = begun.chain(last_job.as_ref().map(|job| job.started));
+    let begun = all.iter().map(|one| one.started).chain(last_job.as_ref().map(|job| job.started));
     let begun = begun.filter(|begun| *begun <= horizon).max();
     let unfinished = last_job.as_ref().is_some_and(|job| !job.state.is_final());
-    let running = unfinished.then(|| is_held(&setup.config.paths.state_dir, id)).flatten();
+    let running = unfinished.then(|| is_held(&setup.config.paths, id)).flatten();
     let memory = Memory::of(catalog, Some(id)).await?;
     let bad = told(&memory, id, newest_good.as_ref().map(|good| good.started));
     let met = catalog.findings(Some(id)).await?;
@@ -337,6 +338,7 @@ async fn one(
         refusals: refused(&met),
         met,
         forgotten: setup.forgotten(catalog),
+        unkept: unwritable(&setup.config.paths.state_dir),
         lost: None,
         gone: engine::of(source).gone(setup, id),
     })

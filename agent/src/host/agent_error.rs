@@ -1,3 +1,4 @@
+mod codes;
 mod hints;
 
 use std::error::Error;
@@ -5,7 +6,7 @@ use std::path::PathBuf;
 
 use drctl_catalog::CatalogError;
 use drctl_engines::{EngineError, Stderr};
-use drctl_model::{BackupId, Class, Classified, Lsn, RepositoryId, SourceId, Timeline, shown};
+use drctl_model::{BackupId, Classified, Lsn, RepositoryId, SourceId, Timeline, shown};
 use drctl_policies::Diagnostic;
 use drctl_store::{FormatError, KeyError, SealError, StoreError, said_by_client};
 
@@ -69,6 +70,9 @@ pub enum AgentError {
     /// No agent of this host can be spoken with: why, and what to do.
     #[error("{0}")]
     NoAgent(String, &'static str),
+    /// An agent runs and gives no answer within so many seconds.
+    #[error("the agent did not answer within {0} s")]
+    AgentSilent(u64),
     /// The agent does not do what it was asked, and why.
     #[error("the agent refused: {0}")]
     AgentRefused(String),
@@ -246,69 +250,6 @@ pub enum AgentError {
     /// A signal.
     #[error("stopped by a signal")]
     Interrupted,
-}
-
-impl AgentError {
-    fn classify(&self) -> (&'static str, Class) {
-        match self {
-            AgentError::NoConfiguration(_) => ("no_configuration", Class::Configuration),
-            AgentError::Configuration(_) => ("bad_configuration", Class::Configuration),
-            AgentError::Secret { .. } => ("secret_unavailable", Class::Key),
-            AgentError::NotPrivate { .. } | AgentError::Changeable { .. } => {
-                ("not_private", Class::Configuration)
-            }
-            AgentError::UnknownSource { .. } => ("unknown_source", Class::Usage),
-            AgentError::Busy { .. } => ("busy", Class::Busy),
-            AgentError::SecondAgent(..) => ("agent_running", Class::Busy),
-            AgentError::NoAgent(..) => ("no_agent", Class::Failure),
-            AgentError::AgentRefused(_) => ("agent_refused", Class::Failure),
-            AgentError::Hook(..) => ("hook_failed", Class::Failure),
-            AgentError::NotLogged(_) => ("not_logged", Class::Failure),
-            AgentError::AuditBroken(_) => ("audit_broken", Class::Verification),
-            AgentError::NoBackup(_) => ("no_backup", Class::NoTarget),
-            AgentError::NotARepository { .. } => ("not_a_repository", Class::Storage),
-            AgentError::OtherRepository { .. } => ("other_repository", Class::Storage),
-            AgentError::MarkerLost { .. } => ("marker_lost", Class::Storage),
-            AgentError::RepositoryExists { .. } => ("repository_exists", Class::Storage),
-            AgentError::Exists(_) => ("exists", Class::Target),
-            AgentError::Segment { .. } => ("segment_damaged", Class::Verification),
-            AgentError::BrokenChain(_) => ("broken_chain", Class::Verification),
-            AgentError::Mismatch(_) => ("mismatch", Class::Verification),
-            AgentError::Incomplete(_) => ("store_incomplete", Class::Storage),
-            AgentError::OtherLog { .. } => ("log_conflict", Class::Verification),
-            AgentError::OtherHistory { .. } => ("log_other_history", Class::Verification),
-            AgentError::NameTaken { .. } => ("name_taken", Class::Storage),
-            AgentError::NotWal { .. } => ("log_damaged", Class::Verification),
-            AgentError::Unfinished { .. } => ("log_unfinished", Class::Usage),
-            AgentError::BadSegment { .. } => ("log_damaged", Class::Verification),
-            AgentError::LogGap { .. } => ("log_gap", Class::Verification),
-            AgentError::NoPlan(..) => ("no_plan", Class::NoTarget),
-            AgentError::Target(_) => ("target_unfit", Class::Target),
-            AgentError::NoSandbox(..) => ("no_sandbox", Class::Target),
-            AgentError::Place(_) => ("source_place", Class::Target),
-            AgentError::Runs { .. } => ("runs_code", Class::Target),
-            AgentError::Usage(_) => ("usage", Class::Usage),
-            AgentError::NoIdentity(_) => ("no_identity", Class::Key),
-            AgentError::NoIdentityToTest => ("no_identity", Class::Key),
-            AgentError::NoSigningKey => ("no_signing_key", Class::Key),
-            AgentError::Unpinned(_) => ("signing_key_unpinned", Class::Key),
-            AgentError::Interrupted => ("interrupted", Class::Interrupted),
-        }
-    }
-}
-
-impl Classified for AgentError {
-    fn code(&self) -> &'static str {
-        self.classify().0
-    }
-
-    fn class(&self) -> Class {
-        self.classify().1
-    }
-
-    fn hint(&self) -> Option<String> {
-        AgentError::hint(self)
-    }
 }
 
 /// An error as the operator and scripts see it.

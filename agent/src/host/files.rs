@@ -1,13 +1,15 @@
 //! Files that are written once, and files that may be gone.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
 use drctl_engines::blocking;
+
+use rustix::fs::{Mode, OFlags, open};
 
 use super::AgentError;
 
@@ -59,4 +61,18 @@ pub(crate) fn new_file(path: &Path, mode: u32) -> Result<File> {
 pub(crate) fn fill(mut file: File, path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))?;
     file.sync_all().with_context(|| format!("write {}", path.display()))
+}
+
+/// So much is written to see whether that can be.
+static TRIED: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Why nothing can be written into a directory, where its disk is full or read-only; a file without a name is
+/// tried. Nothing where it can be, or where this account may not.
+pub(crate) fn unwritable(directory: &Path) -> Option<String> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = open(directory, flags, Mode::from_raw_mode(0o600)).map_err(io::Error::from);
+    let error = file.and_then(|file| File::from(file).write_all(&TRIED)).err()?;
+    let kinds = [ErrorKind::StorageFull, ErrorKind::ReadOnlyFilesystem, ErrorKind::QuotaExceeded];
+    let why = || format!("nothing can be written into {} ({error})", directory.display());
+    kinds.contains(&error.kind()).then(why)
 }

@@ -1,12 +1,13 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use drctl_engines::Below;
 use drctl_engines::open_file;
 use drctl_model::SourceId;
+use drctl_policies::Paths;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
@@ -38,9 +39,18 @@ pub(crate) fn take_file(path: &Path) -> io::Result<Taken> {
     }
 }
 
-/// Whether another process has the lock of a source; nothing where that cannot be seen.
-pub(crate) fn is_held(directory: &Path, source: &SourceId) -> Option<bool> {
-    is_locked(&directory.join(format!("{source}.lock")))
+/// Whether another process has the lock of a source, in either of the two places where it may be; nothing where
+/// that cannot be seen.
+pub(crate) fn is_held(paths: &Paths, source: &SourceId) -> Option<bool> {
+    let lock = |directory: &Path| is_locked(&place(directory, source));
+    match (lock(&paths.state_dir), lock(&paths.runtime_dir)) {
+        (_, Some(true)) => Some(true),
+        (in_state, _) => in_state,
+    }
+}
+
+fn place(directory: &Path, source: &SourceId) -> PathBuf {
+    directory.join(format!("{source}.lock"))
 }
 
 /// Whether somebody has the lock that a file is; nothing where that cannot be seen.
@@ -125,6 +135,48 @@ impl SourceLock {
     /// [`AgentError::Busy`]; the file system's.
     pub fn take(directory: &Path, source: &SourceId) -> Result<Self> {
         let held = |holder| AgentError::Busy { source_name: source.clone(), holder };
-        Ok(SourceLock(claim(&directory.join(format!("{source}.lock")))?.map_err(held)?))
+        Ok(SourceLock(claim(&place(directory, source))?.map_err(held)?))
+    }
+
+    /// The same, unless somebody has it in the other place. Whoever takes it looks there afterwards, so that
+    /// one of two sees the other.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(crate) fn take_alone(directory: &Path, other: &Path, source: &SourceId) -> Result<Self> {
+        let lock = SourceLock::take(directory, source)?;
+        let path = place(other, source);
+        match is_locked(&path) {
+            Some(true) => {
+                let holder = std::fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+                Err(AgentError::Busy { source_name: source.clone(), holder }.into())
+            }
+            _ => Ok(lock),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_in_either_place_keeps_others_out_of_both() {
+        let (state, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (state, runtime) = (state.path(), runtime.path());
+        let source: SourceId = "shop".parse().unwrap();
+        let take = |first, second| SourceLock::take_alone(first, second, &source);
+        for (first, second) in [(state, runtime), (runtime, state)] {
+            let held = take(first, second).unwrap();
+            for (first, second) in [(state, runtime), (runtime, state)] {
+                let busy = take(first, second).unwrap_err();
+                assert!(
+                    busy.to_string().contains(&format!("process {}", std::process::id())),
+                    "{busy}"
+                );
+            }
+            drop(held);
+        }
+        drop(take(state, runtime).unwrap());
     }
 }

@@ -33,6 +33,7 @@ pub use crash::{
 };
 pub use drctl_model::Level;
 pub use exit::Exit;
+pub(crate) use files::unwritable;
 pub use files::write_new;
 pub use limits::Limits;
 pub use locks::SourceLock;

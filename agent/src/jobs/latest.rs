@@ -37,11 +37,11 @@ pub(crate) async fn latest(
     // The notes first: what is taken in meanwhile is in the catalog then.
     let noted = noted(setup);
     let now = setup.clock.now();
-    let backups = jobs(catalog, (JobKind::Backup, source), (&noted, now)).await?;
+    let backups = jobs(catalog, (JobKind::Backup, source, LOOKED_AT), (&noted, now)).await?;
     let last_backup = backups.into_iter().next();
     let mut found = Vec::new();
     for kind in JobKind::ALL.into_iter().filter(|kind| !kind.makes_a_backup()) {
-        let jobs = jobs(catalog, (kind, source), (&noted, now)).await?;
+        let jobs = jobs(catalog, (kind, source, LOOKED_AT), (&noted, now)).await?;
         let ended = jobs.iter().find(|job| !runs(state, job)).cloned();
         let Some(job) = jobs.into_iter().next() else { continue };
         let running = (!job.state.is_final()).then(|| runs(state, &job));
@@ -88,8 +88,21 @@ pub(crate) async fn past_runs(
     (kind, source): (JobKind, &SourceId),
     noted: &[JobNote],
 ) -> Result<Vec<Past>> {
+    last_runs(setup, catalog, (kind, source, LOOKED_AT), noted).await
+}
+
+/// The same of so many that the catalog knows.
+///
+/// # Errors
+/// The catalog's.
+pub(crate) async fn last_runs(
+    setup: &Setup,
+    catalog: &Catalog,
+    of: (JobKind, &SourceId, usize),
+    noted: &[JobNote],
+) -> Result<Vec<Past>> {
     let state = &setup.config.paths.state_dir;
-    let jobs = jobs(catalog, (kind, source), (noted, setup.clock.now())).await?.into_iter();
+    let jobs = jobs(catalog, of, (noted, setup.clock.now())).await?.into_iter();
     Ok(jobs.map(|job| Past { runs: runs(state, &job), job }).collect())
 }
 
@@ -116,7 +129,7 @@ pub(crate) async fn own_attempts(
     let mut noted = noted(setup);
     noted.retain(|note| note.source == *source);
     // Of one without a file the lock alone tells.
-    let is_free = ours.is_some() || is_held(state, source) == Some(false);
+    let is_free = ours.is_some() || is_held(&setup.config.paths, source) == Some(false);
     let is_dead = |job: &Job| {
         is_free && !job.state.is_final() && job.run.is_none_or(|run| !lives(state, run))
     };
@@ -140,11 +153,11 @@ pub(crate) async fn own_attempts(
 /// know are put among the others by their dates.
 async fn jobs(
     catalog: &Catalog,
-    (kind, source): (JobKind, &SourceId),
+    (kind, source, count): (JobKind, &SourceId, usize),
     (noted, now): (&[JobNote], Timestamp),
 ) -> Result<Vec<Job>> {
     let noted = noted.iter().filter(|note| (note.kind, &note.source) == (kind, source));
-    let mut jobs = catalog.last_jobs(kind, source, LOOKED_AT).await?;
+    let mut jobs = catalog.last_jobs(kind, source, count).await?;
     for note in noted.filter_map(|note| note.job().ok()) {
         match jobs.iter_mut().find(|job| job.run == note.run) {
             // The catalog was told of its beginning alone.

@@ -10,5 +10,7 @@ pub(crate) mod settle;
 
 pub(crate) use hooks::{Came, hooked, look_at};
 pub use latest::LastJob;
-pub(crate) use latest::{Past, has_died, latest, noted, own_attempts, past_runs, set_back};
+pub(crate) use latest::{
+    Past, has_died, last_runs, latest, noted, own_attempts, past_runs, set_back,
+};
 pub(crate) use run::{Amiss, meant, run};

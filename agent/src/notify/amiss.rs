@@ -53,6 +53,9 @@ pub(crate) struct Seen {
     pub(crate) sources: BTreeSet<SourceId>,
     /// Of these nobody knows: what was told of them stands.
     pub(crate) unknown: BTreeSet<Key>,
+    /// Sources of which this host has forgotten what it knew: what only its memory told of them stands, until
+    /// somebody has seen that.
+    pub(crate) forgotten: BTreeSet<SourceId>,
     /// The jobs, as source and kind, a run of which came to its end since the agent began, and nothing is
     /// amiss with them since.
     pub(crate) well: BTreeSet<(SourceId, String)>,
@@ -77,6 +80,10 @@ impl Seen {
         if !self.sources.contains(&source) || self.unknown.contains(key) {
             return false;
         }
+        let by_look = OF_JOBS.iter().chain(&OF_BUCKET).any(|known| known == code);
+        if self.forgotten.contains(&source) && !by_look {
+            return false;
+        }
         !OF_JOBS.contains(&code.as_str()) || self.well.contains(&(source, subject.clone()))
     }
 }
@@ -93,6 +100,9 @@ pub(crate) fn concerns(
     let of_itself = OF_CHANNELS.contains(&code) && subject == name;
     of_sources && !of_itself && severity >= channel.min_severity
 }
+
+/// What is told of a source by what is seen of its bucket alone.
+const OF_BUCKET: [&str; 3] = ["bucket_unreadable", "marker_lost", "marker_newer"];
 
 /// What is amiss with a channel, which is its subject: the others tell it.
 pub(crate) const OF_CHANNELS: [&str; 2] = ["alert_path", "channel_fails"];

@@ -12,12 +12,12 @@ const EVENTS: &str = "https://events.pagerduty.com/v2/enqueue";
 /// How long a summary may be there.
 const SUMMARY: usize = 1000;
 
-/// The events that a notice is: a test is an incident that is resolved at once, and a report is none.
+/// The events that a notice is: a test is an incident that is resolved at once. A report is not sent here
+/// ([`takes_reports`](drctl_policies::Way::takes_reports)).
 pub(super) fn requests(url: Option<&str>, key: &str, notice: &Notice, title: &str) -> Vec<Request> {
     let actions: &[&str] = match notice.event {
         Event::Recovered => &["resolve"],
         Event::Test => &["trigger", "resolve"],
-        Event::Report => &[],
         _ => &["trigger"],
     };
     let event = |action: &&str| {
@@ -66,6 +66,5 @@ mod tests {
         );
         assert_eq!(begun["dedup_key"], over["dedup_key"]);
         assert_eq!(of(Event::Test).len(), 2, "no test stays open");
-        assert!(of(Event::Report).is_empty(), "a report calls nobody");
     }
 }

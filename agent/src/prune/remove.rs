@@ -8,9 +8,9 @@ use super::plan as plan_of;
 use super::plan::PrunePlan;
 use super::pruned::Pruned;
 use crate::audit::{Act, Logged};
-use crate::host::locks::SourceLock;
 use crate::host::{AgentError, Setup, Stop};
 use crate::jobs::{Came, hooked, run};
+use crate::repository::cache::lock;
 
 /// Removes what no policy keeps of a source, if `meant` takes the plan for what somebody wants: nothing where
 /// it says false.
@@ -24,9 +24,8 @@ pub async fn remove(
     meant: impl Fn(&PrunePlan) -> Result<bool>,
     stop: &Stop,
 ) -> Result<(PrunePlan, Pruned)> {
-    setup.private_directory(&setup.config.paths.state_dir)?;
     // Neither a backup nor another removal is under way on this host.
-    let lock = SourceLock::take(&setup.config.paths.state_dir, source)?;
+    let lock = lock(setup, source)?;
     let removing = async {
         let repository = setup.repository().await?;
         let catalog = setup.catalog(&repository).await?;

@@ -156,9 +156,13 @@ async fn believe(setup: &Setup) -> Result<()> {
 }
 
 /// The lock of a source; where the state directory takes none, in the runtime directory.
+///
+/// # Errors
+/// [`AgentError::Busy`](crate::host::AgentError::Busy); the file system's.
 pub(crate) fn lock(setup: &Setup, source: &SourceId) -> Result<SourceLock> {
     let (state, runtime) = (&setup.config.paths.state_dir, &setup.config.paths.runtime_dir);
-    let taken = setup.private_directory(state).and_then(|()| SourceLock::take(state, source));
+    let taken = setup.private_directory(state);
+    let taken = taken.and_then(|()| SourceLock::take_alone(state, runtime, source));
     match taken {
         Err(error) if is_unwritable(&error) => {
             tracing::warn!(
@@ -166,7 +170,7 @@ pub(crate) fn lock(setup: &Setup, source: &SourceId) -> Result<SourceLock> {
                 state.display()
             );
             setup.private_directory(runtime)?;
-            SourceLock::take(runtime, source)
+            SourceLock::take_alone(runtime, state, source)
         }
         taken => taken,
     }

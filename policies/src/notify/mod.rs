@@ -179,6 +179,14 @@ pub struct Email {
     pub to: Vec<String>,
 }
 
+impl Way {
+    /// Whether it is sent reports: what calls people is not.
+    #[must_use]
+    pub fn takes_reports(&self) -> bool {
+        !matches!(self, Way::Pagerduty { .. })
+    }
+}
+
 impl Channel {
     /// The secrets that it names, by their keys.
     #[must_use]

@@ -11,10 +11,10 @@ use super::{Action, JobKey, JobSpec, Outcome, PastRun};
 /// A job as its runs left it, and what is to be told of it. The runs are given newest first, which
 /// is the order of the record, whatever their dates say.
 ///
-/// A run that has no end, and whose process is gone, counts as one that died. One that another process does still
-/// leaves its due time open, too: whoever begins waits for that process. One that was stopped leaves its due time open:
-/// the record does not tell whether a person or the end of the agent stopped it, and a backup too
-/// many is better than one that is missing.
+/// A run that has no end, and whose process is gone, counts as one that died. One that another process
+/// does still leaves its due time open: a backup or a removal waits for that process. One that was
+/// stopped leaves it open as well: the record does not tell whether a person or the end of the agent
+/// stopped it, and a backup too many is better than one that is missing.
 pub(super) fn recall(
     key: &JobKey,
     spec: JobSpec,
@@ -45,9 +45,9 @@ pub(super) fn recall(
             let mut job = Job::new(slots, spec);
             job.owed = owed.filter(|owed| owed.failed < job.spec.attempts);
             // Nobody was there to tell it when the process of the last attempt died.
-            let died = newest_first.first().is_none_or(|last| {
-                !last.runs && last.ended.is_none_or(|(_, how)| how == Outcome::Died)
-            });
+            let last = newest_first.iter().find(|run| !run.runs);
+            let died =
+                last.is_none_or(|last| last.ended.is_none_or(|(_, how)| how == Outcome::Died));
             if let (Some(owed), None, true) = (owed, job.owed, died) {
                 told.push(Action::GaveUp { key: key.clone(), attempts: owed.failed });
             }

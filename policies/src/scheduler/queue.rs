@@ -8,7 +8,8 @@ use super::{JobKey, Scheduler};
 impl Scheduler {
     /// The job that begins now: what a person wants first, then what waits for longest, so that no
     /// job keeps another one from running for ever. Of those that wait since the same time backups
-    /// are first, then prune, then verify, then indexes, and of these the one that has not run for longest.
+    /// are first, then prune, then verify, then indexes, then reports, and of these the one that has not run for
+    /// longest.
     pub(super) fn next_to_begin(&self, now: Timestamp) -> Option<JobKey> {
         let candidates = self.jobs.iter().filter_map(|(key, job)| {
             let since = job.wants(key, now, &self.breached)?;
@@ -19,8 +20,8 @@ impl Scheduler {
         candidates.min().map(|(.., key)| key.clone())
     }
 
-    /// Whether one more may run. What reads slowly for long is apart: of such jobs one runs, and takes no
-    /// place from others.
+    /// Whether one more may run. What reads slowly for long, or only tells, is apart: of each such kind one runs,
+    /// and takes no place from others.
     pub(super) fn has_place(&self, kind: JobKind) -> bool {
         let running = self.jobs.iter().filter(|(_, job)| job.running.is_some());
         let beside = running.filter(|(key, _)| lane(key.kind) == lane(kind)).count();

@@ -244,7 +244,7 @@ pub enum State {
     WaitsForBlackout,
     /// For another job of the source.
     WaitsForJob(JobKind),
-    /// For one of the jobs that run at once to end; a verify: for that of another source.
+    /// For one of the jobs that run at once to end; a verify or a report: for that of another source.
     WaitsForPlace,
     /// A run has failed and is tried again then.
     RetryAt(Timestamp),

@@ -9,9 +9,27 @@ use std::process::Stdio;
 use drctl_tests::agent::Agent;
 use drctl_tests::hostile::as_nobody;
 use drctl_tests::site::{Ran, until};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::common::{NEVER, Shop};
+
+#[test]
+fn an_agent_that_does_not_answer_is_told() {
+    let shop = Shop::open(NEVER);
+    let _ = shop.site.backup();
+    let agent = Agent::start(&shop.site);
+    assert_eq!(shop.site.json(0, &["status", "--check"])["agent_silent"], false);
+    agent.signal(Signal::STOP);
+    let said = shop.site.drctl(&["status", "--check"]).ended(3).out;
+    assert!(
+        said.contains("the agent did not answer within 15 s: it may do nothing at all"),
+        "{said}"
+    );
+    agent.signal(Signal::CONT);
+    assert_eq!(shop.site.json(0, &["status", "--check"])["agent_silent"], false);
+    let _ = agent.stop().ended(0);
+}
 
 #[test]
 fn a_run_by_hand_begins_at_once_and_one_at_a_time() {

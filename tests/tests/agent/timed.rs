@@ -33,8 +33,9 @@ impl<'a> Timed<'a> {
         Timed::start_as(site, command)
     }
 
+    /// The same as at first by another command, such as one in a mount namespace of its own.
     #[track_caller]
-    fn start_as(site: &'a Site, mut command: Command) -> Self {
+    pub(crate) fn start_as(site: &'a Site, mut command: Command) -> Self {
         set_clock(site, 0);
         command.env("LD_PRELOAD", faketime()).env_remove("FAKETIME");
         command.env("FAKETIME_TIMESTAMP_FILE", clock(site)).env("FAKETIME_NO_CACHE", "1");

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::channels::{secret, url};
 use crate::common::{NEVER, Shop};
+use crate::timed::Timed;
 
 /// Somebody who is told by a webhook.
 pub(crate) struct Person {
@@ -40,11 +41,36 @@ impl Person {
         ));
     }
 
+    /// The same in PagerDuty's way.
+    pub(crate) fn pager(&self, site: &Site, name: &str) {
+        let (url, key) = (url(site, name, self.server.port()), secret(site, "routing", "k"));
+        site.append(&format!(
+            "\n[notify.{name}]\nkind = \"pagerduty\"\nallow_plain = true\nurl = {url}\nrouting_key = {key}\n"
+        ));
+    }
+
+    /// Whether nothing that he was sent has these words.
+    pub(crate) fn heard_nothing_of(&self, words: &str) -> bool {
+        let heard = self.heard.lock().expect("no panic");
+        assert!(!heard.is_empty(), "he was told something else");
+        !heard.iter().any(|notice| notice.to_string().contains(words))
+    }
+
     /// What he was told of a code so far: the events, in order.
-    fn of(&self, code: &str) -> Vec<String> {
+    pub(crate) fn of(&self, code: &str) -> Vec<String> {
         let heard = self.heard.lock().expect("no panic");
         let of = heard.iter().filter(|notice| notice["code"] == code);
         of.map(|notice| notice["event"].as_str().expect("an event").to_owned()).collect()
+    }
+
+    /// Waits until the last thing that he heard of a code is this. To whose clock leaps while it tells something,
+    /// that was not delivered in time: it tells it again.
+    #[track_caller]
+    pub(crate) fn hears_of(&self, code: &str, event: &str) -> Value {
+        let is_it = || self.of(code).last().is_some_and(|last| last == event);
+        until(&format!("{code} {event}, heard {:?}", self.of(code)), is_it);
+        let heard = self.heard.lock().expect("no panic");
+        heard.iter().rfind(|notice| notice["code"] == code).expect("one").clone()
     }
 
     #[track_caller]
@@ -62,6 +88,42 @@ impl Person {
 pub(crate) fn run(shop: &Shop, agent: &Agent<'_>, outcome: &str) {
     let begin = || drop(shop.site.json(0, &["run", "shop"]));
     let _ = agent.ends_anew("backup", outcome, begin);
+}
+
+/// Takes the catalog away under a running agent, which makes another one with its next backup.
+fn loses_its_catalog(shop: &Shop, timed: &Timed<'_>) {
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        let _ = fs::remove_file(shop.site.path(&format!("state/{file}")));
+    }
+    run(shop, &timed.agent, "succeeded");
+    timed.looks_again();
+}
+
+#[test]
+fn what_was_told_stands_while_a_host_does_not_know_what_it_knew() {
+    let shop = Shop::open(NEVER);
+    let person = Person::new();
+    person.channel(&shop.site, "dba");
+    let timed = Timed::start(&shop.site);
+    run(&shop, &timed.agent, "succeeded");
+    run(&shop, &timed.agent, "succeeded");
+    let newest = shop.site.rows()[0]["backup"].as_str().expect("an identifier").to_owned();
+    fs::remove_file(shop.site.path(&format!("repository/s/shop/b/{newest}/manifest.json")))
+        .unwrap();
+    timed.looks_again();
+    let _ = person.hears_of("object_gone", "begun");
+    loses_its_catalog(&shop, &timed);
+    let _ = person.hears_of("catalog_unknown", "begun");
+    assert!(!person.of("object_gone").contains(&"recovered".to_owned()), "nobody knows of it");
+    // Somebody takes note; its data lie there still.
+    let _ = shop.site.json(3, &["catalog", "rebuild"]);
+    timed.looks_again();
+    let _ = person.hears_of("catalog_unknown", "recovered");
+    let _ = person.hears_of("object_gone", "recovered");
+    assert!(shop.site.told("catalog_unknown").is_empty());
+    loses_its_catalog(&shop, &timed);
+    let _ = person.hears_of("catalog_unknown", "begun");
+    let _ = timed.agent.stop().ended(0);
 }
 
 #[test]

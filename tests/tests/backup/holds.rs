@@ -59,10 +59,13 @@ fn the_loss_of_what_is_held_is_told_though_its_removal_was_begun() {
         assert_eq!(killed.status.signal(), Some(9), "{killed:?}");
         // A hold of all does not tell its loss, and says so.
         let said = shop.site.drctl(&["hold", "shop", "--reason", "case 4712"]).ended(3);
-        assert!(said.out.contains(&format!("such as {}, was begun", ids[0])), "{said:?}");
+        assert!(said.out.contains(&format!("a removal of {} was begun", ids[0])), "{said:?}");
         let _ = shop.site.drctl(&["release", "shop", "--reason", "case 4712"]).ended(0);
         let said = shop.site.drctl(&[verb, &ids[0], "--reason", "case 4711"]).ended(3);
         assert!(said.out.contains("a removal of") && said.out.contains("was begun"), "{said:?}");
+        // That one is told of: nothing is left to do about it.
+        let _ = shop.site.drctl(&["freeze", "shop", "--reason", "case 4713"]).ended(0);
+        let _ = shop.site.drctl(&["unfreeze", "shop", "--reason", "case 4713"]).ended(0);
         // Who has no right to remove it, or nobody: the store lost it.
         fs::remove_file(folder(&shop, &ids[0]).join("manifest.json")).unwrap();
         let status = shop.site.drctl(&["status", "--check"]);

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -26,11 +26,12 @@ const STORES_WITHIN: Duration = Duration::from_secs(120);
 /// configuration is.
 ///
 /// # Errors
-/// [`AgentError::NoAgent`] where none listens; [`AgentError::AgentRefused`]; the system's.
+/// [`AgentError::NoAgent`] where none listens; [`AgentError::AgentSilent`]; [`AgentError::AgentRefused`]; the
+/// system's.
 pub(crate) async fn ask(path: &Path, author: Option<u32>, request: &Request) -> Result<Value> {
     let asked = timeout(PATIENCE, exchange(path, author, request)).await;
     let Ok(answer) = asked else {
-        bail!("the agent did not answer within {} s: see its log", PATIENCE.as_secs());
+        return Err(AgentError::AgentSilent(PATIENCE.as_secs()).into());
     };
     granted(answer?)
 }

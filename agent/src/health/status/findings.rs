@@ -2,7 +2,6 @@
 
 use drctl_catalog::Standing;
 use drctl_model::{Checked, Finding, FindingCode, shown};
-use drctl_policies::Severity;
 use drctl_policies::recovery::{Gap, Warning, Why};
 use jiff::Timestamp;
 
@@ -11,7 +10,9 @@ use crate::engine::wal::gap_at;
 use crate::repository::findings::{OF_LOG, behind};
 
 /// What every look looks for, whatever it can reach.
-const ALWAYS: [FindingCode; 16] = [
+const ALWAYS: [FindingCode; 18] = [
+    FindingCode::CatalogUnknown,
+    FindingCode::StateUnwritable,
     FindingCode::NoGoodBackup,
     FindingCode::RpoBreached,
     FindingCode::BackupSuspect,
@@ -29,6 +30,10 @@ const ALWAYS: [FindingCode; 16] = [
     FindingCode::DrillFailed,
     FindingCode::LogStreamEnded,
 ];
+
+/// How the last backup ended, which stands until another one has ended.
+const OF_BACKUP_JOBS: [FindingCode; 3] =
+    [FindingCode::JobFailed, FindingCode::JobStopped, FindingCode::JobDied];
 
 /// What is looked for where the bucket can be read.
 const IN_BUCKET: [FindingCode; 9] = [
@@ -74,22 +79,6 @@ pub struct Judged {
     pub since: Option<Timestamp>,
     /// All that it is about, where it is one finding of several things.
     pub all: Vec<String>,
-}
-
-impl Health {
-    /// By what was found, the worst first.
-    #[must_use]
-    pub fn of(worst_first: &[Judged]) -> Self {
-        worst_first.first().map_or(Health::Good, |worst| worst.health)
-    }
-
-    /// How bad that is for whoever is told.
-    pub(crate) fn severity(self) -> Severity {
-        match self {
-            Health::Breached => Severity::Breached,
-            Health::Good | Health::Attention => Severity::Attention,
-        }
-    }
 }
 
 impl Judged {
@@ -333,6 +322,9 @@ impl SourceStatus {
         }
         if !matches!(self.log, Some(Err(_))) {
             codes.extend(IN_LOG);
+        }
+        if self.is_backed_up_now() {
+            codes.retain(|code| !OF_BACKUP_JOBS.contains(code));
         }
         if self.kept.unknown {
             codes.retain(|code| *code != FindingCode::RemovalBlocked);

@@ -28,6 +28,12 @@ impl SourceStatus {
         Some(Judged::attention(FindingCode::Overdue, "", text).since(due))
     }
 
+    /// Whether a backup of it runs: how it ends is not known yet.
+    pub(super) fn is_backed_up_now(&self) -> bool {
+        let unfinished = self.last_job.as_ref().is_some_and(|job| !job.state.is_final());
+        unfinished && self.running == Some(true)
+    }
+
     /// How the last attempt to back it up went.
     pub(super) fn of_jobs(&self) -> Option<Judged> {
         let job = self.last_job.as_ref().filter(|job| job.state != JobState::Committed)?;

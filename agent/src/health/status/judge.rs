@@ -8,6 +8,7 @@ use drctl_store::{Alarm, layout};
 use jiff::{SignedDuration, Timestamp};
 
 use super::findings::Judged;
+use super::health::Health;
 use crate::engine::pg::Gone;
 use crate::engine::pg::another_cluster::Change;
 use crate::jobs::LastJob;
@@ -83,6 +84,8 @@ pub struct SourceStatus {
     pub gone: Vec<Gone>,
     /// Why what this host remembered is not known, where it is not.
     pub forgotten: Option<Forgotten>,
+    /// Why nothing can be written into the state directory; nothing where that can be, or is not known.
+    pub unkept: Option<String>,
     /// What somebody said by which nothing of it may go, and since when.
     pub frozen: Vec<(String, Timestamp)>,
     /// Why nothing of it may go now, as the plan of a removal says.
@@ -130,29 +133,6 @@ pub struct LogStatus {
     pub age: SignedDuration,
 }
 
-/// How a source is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Health {
-    /// There is a good backup, young enough as far as an objective says.
-    Good,
-    /// Something needs attention: the last backup failed, the newest backup is suspect.
-    Attention,
-    /// The objective is breached, or there is no good backup at all.
-    Breached,
-}
-
-impl Health {
-    /// The word for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Health::Good => "good",
-            Health::Attention => "attention",
-            Health::Breached => "breached",
-        }
-    }
-}
-
 impl SourceStatus {
     /// That this host does not know what it remembered.
     fn of_memory(&self) -> Option<Judged> {
@@ -172,6 +152,16 @@ impl SourceStatus {
         Some(Judged::attention(FindingCode::CatalogUnknown, "", text))
     }
 
+    /// That nothing of what is done here can be kept.
+    fn of_state(&self) -> Option<Judged> {
+        let why = self.unkept.as_ref()?;
+        let text = format!(
+            "{why}: backups go on, but neither they nor what is found are on record here, and nothing is \
+             removed; make room there"
+        );
+        Some(Judged::attention(FindingCode::StateUnwritable, "", text))
+    }
+
     /// What this look at it found, in no order.
     pub(super) fn seen(&self) -> Vec<Judged> {
         let mut found = Vec::new();
@@ -188,6 +178,7 @@ impl SourceStatus {
         found.extend(self.of_jobs());
         found.extend(self.of_other_jobs());
         found.extend(self.of_memory());
+        found.extend(self.of_state());
         found.extend(self.of_statements());
         found.extend(self.unreadable.as_ref().map(|why| {
             let text = format!(
@@ -476,6 +467,7 @@ pub(super) mod tests {
             lost: None,
             gone: Vec::new(),
             forgotten: None,
+            unkept: None,
             met: Vec::new(),
         }
     }
@@ -784,8 +776,12 @@ pub(super) mod tests {
         let checked = runs.checked();
         assert_eq!(checked.found, []);
         assert!(!checked.settles(&runs.met[0].finding));
-        assert!(checked.settles(&met(FindingCode::JobFailed, "", 1).finding));
-        let away = SourceStatus { unreadable: Some("no route".to_owned()), ..runs };
+        let failed = met(FindingCode::JobFailed, "", 1);
+        assert!(!checked.settles(&failed.finding), "how the one ends that runs is not known");
+        let ended =
+            SourceStatus { last_job: Some(job(JobState::Committed)), running: None, ..runs };
+        assert!(ended.checked().settles(&failed.finding));
+        let away = SourceStatus { unreadable: Some("no route".to_owned()), ..ended };
         let checked = away.checked();
         assert_eq!(checked.found.len(), 1);
         assert!(!checked.settles(&met(FindingCode::ObjectGone, "s/x", 1).finding), "not looked at");

@@ -194,6 +194,9 @@ impl AgentError {
             }
             Self::Mismatch(_) => "do not use what was restored before this is explained",
             Self::NoAgent(_, hint) | Self::NoPlan(_, hint) => hint,
+            Self::AgentSilent(_) => {
+                "see its log (`journalctl -u drctl`); if it does nothing, `systemctl restart drctl`"
+            }
             Self::Incomplete(_) => "nothing was committed; do not trust this store",
             Self::NoIdentity(_)
             | Self::NoIdentityToTest

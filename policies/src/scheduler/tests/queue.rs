@@ -49,6 +49,27 @@ fn a_verify_keeps_no_backup_waiting_and_waits_for_none_but_for_another_verify() 
 }
 
 #[test]
+fn a_report_waits_for_nothing_but_another_report() {
+    let of = |source, kind, line| (key(source, kind), spec(line));
+    let all = [
+        of("bank", JobKind::Backup, "0 1 * * *"),
+        of("bank", JobKind::Verify, "0 2 * * *"),
+        of("bank", JobKind::Report, "0 3 * * *"),
+        of("shop", JobKind::Report, "0 4 * * *"),
+    ];
+    let mut desk = Desk::of_all(all, 1, "2026-07-01T00:59:00Z");
+    let begun = |what: &str, hour: u32| {
+        vec![format!("start {what} due 2026-07-01T0{hour}:00:00Z: Scheduled")]
+    };
+    assert_eq!(desk.tick("2026-07-01T01:00:00Z"), begun("backup of bank", 1));
+    assert_eq!(desk.tick("2026-07-01T02:00:00Z"), begun("verify of bank", 2));
+    assert_eq!(desk.tick("2026-07-01T03:00:00Z"), begun("report of bank", 3));
+    assert_eq!(desk.tick("2026-07-01T04:00:00Z"), NOTHING, "the report runs");
+    let next = desk.tell("2026-07-01T05:00:00Z", ended("bank", JobKind::Report));
+    assert_eq!(next, begun("report of shop", 4));
+}
+
+#[test]
 fn so_many_run_at_once_and_the_one_that_waits_for_longest_is_next() {
     let all = [("a", "3 2 * * *"), ("b", "2 2 * * *"), ("c", "1 2 * * *"), ("d", "0 2 * * *")]
         .map(|(source, line)| (key(source, JobKind::Backup), spec(line)));

@@ -96,15 +96,28 @@ fn a_run_that_another_process_does_still_is_no_failure_and_is_waited_for() {
         PastRun { begun, ended: None, runs: true },
         PastRun { begun: failed, ended: Some((failed, Failed)), runs: false },
     ];
-    for attempts in [1, 2] {
-        let past = [(backup(), runs[..attempts].to_vec())].into();
+    for (known, what) in [(1, "CatchUp"), (2, "Retry(1)")] {
+        let past = [(backup(), runs[..known].to_vec())].into();
         let specs = [(backup(), JobSpec { attempts: 2, ..spec("0 2 * * *") })].into();
         let now = at("2026-07-01T02:06:00Z");
         let mut desk = Desk(Scheduler::new(specs, &past, 1, (now, now)));
-        let told = desk.tick("2026-07-01T02:06:00Z");
-        assert!(told.iter().all(|told| told.starts_with("start backup of shop due ")), "{told:?}");
-        assert_eq!(told.len(), 1, "nothing is given up");
+        let begun = format!("start backup of shop due 2026-07-01T02:00:00Z: {what}");
+        assert_eq!(desk.tick("2026-07-01T02:06:00Z"), [begun], "nothing is given up");
     }
+}
+
+#[test]
+fn what_died_last_is_given_up_though_another_process_does_it_now() {
+    let (died, begun) = (at("2026-07-01T02:00:00Z"), at("2026-07-01T02:05:00Z"));
+    let runs = vec![
+        PastRun { begun, ended: None, runs: true },
+        PastRun { begun: died, ended: Some((died, Died)), runs: false },
+    ];
+    let specs = [(backup(), JobSpec { attempts: 1, ..spec("0 2 * * *") })].into();
+    let now = at("2026-07-01T02:06:00Z");
+    let past = [(backup(), runs)].into();
+    let mut desk = Desk(Scheduler::new(specs, &past, 1, (now, now)));
+    assert_eq!(desk.tick("2026-07-01T02:06:00Z"), ["gave up backup of shop after 1"]);
 }
 
 #[test]
