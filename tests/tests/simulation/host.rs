@@ -405,11 +405,15 @@ impl Host {
         ));
         self.ended(&key, now, outcome);
         self.lost_catalog &= outcome != Outcome::Succeeded;
+        let mut stopped = false;
         if key.kind == JobKind::Prune {
-            self.world.state().truth.of(&key.source).removing = None;
+            let removing = self.world.state().truth.of(&key.source).removing.take();
+            // A removal ends where somebody pins what it was about to remove.
+            stopped = removing.is_some_and(|removing| removing.pinned)
+                && why.as_ref().is_some_and(|why| why.contains("has to stay"));
             self.window_is_reached(&key.source);
         }
-        if let Some(why) = why {
+        if let Some(why) = why.filter(|_| !stopped) {
             self.failed(&format!("{} {}", key.kind.as_str(), key.source), &why);
         }
         self.tell(Event::Ended { key, outcome });

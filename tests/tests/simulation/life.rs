@@ -201,7 +201,12 @@ async fn pin(host: &mut Host) {
         let _ = host.world.state().truth.of(&source).pinned.remove(&id);
     }
     if say(host, &source, stated, Some(id.clone())).await && stated == Stated::Pin {
-        host.world.state().truth.of(&source).pinned.insert(id);
+        let mut state = host.world.state();
+        let of = state.truth.of(&source);
+        of.pinned.insert(id);
+        if let Some(removing) = &mut of.removing {
+            removing.pinned = true;
+        }
     }
 }
 

@@ -88,10 +88,13 @@ fn what_is_shipped_keeps_its_promises_through_crashes_and_faults() {
     assert!(count < SEEDS.end || effects > 10_000, "{effects} effects are few");
 }
 
-/// A host that died between a manifest and its record, and lost its catalog: the job never ended.
+/// A host that died between a manifest and its record, and lost its catalog: the job never ended. And a person who
+/// pinned a backup while it was about to be removed, which ends that removal.
 #[test]
-fn a_seed_that_found_a_fault_in_a_longer_run_is_well() {
-    is_well(279, &life(279, LENGTH, None));
+fn seeds_that_found_a_fault_in_a_longer_run_are_well() {
+    for seed in [279, 608] {
+        is_well(seed, &life(seed, LENGTH, None));
+    }
 }
 
 /// Which seed finds a planted fault: one of the suite, the likeliest first.

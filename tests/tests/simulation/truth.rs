@@ -44,6 +44,8 @@ pub(crate) struct Removing {
     /// Whether nobody said how much may go.
     pub(crate) unattended: bool,
     gone: usize,
+    /// Whether somebody pinned a backup since it began.
+    pub(crate) pinned: bool,
 }
 
 /// What is true of one source.
@@ -88,7 +90,7 @@ impl OfSource {
         unattended: bool,
     ) {
         let there = self.there(objects, source).into_iter().map(|(id, _)| id.clone()).collect();
-        self.removing = Some(Removing { there, unattended, gone: 0 });
+        self.removing = Some(Removing { there, unattended, gone: 0, pinned: false });
     }
 }
 
