@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterNeeds, Outside, StreamId, total};
+use crate::{ClusterNeeds, DumpDigests, Outside, StreamId, total};
 
 /// What only a holder of an age identity may read: names, row counts, plaintext digests.
 ///
@@ -89,6 +91,25 @@ pub struct DatabaseFacts {
     /// above policies. Nothing where it was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced: Option<Vec<String>>,
+    /// What its rows and all else in it must be equal to once it was restored; nothing in a dump by a drctl
+    /// that made no digests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digests: Option<DumpDigests>,
+    /// Tables whose rows are loaded through another one, and may lie in another partition afterwards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub through: Vec<LoadedThrough>,
+}
+
+/// A table whose rows are loaded through another one: a partition by the hash of an enum, whose hashes are other
+/// ones in another database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedThrough {
+    /// The schema it is in.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// The table through which its rows are loaded: schema and name, with a dot between them.
+    pub root: String,
 }
 
 /// The locale of a database that another provider than the operating system's library serves
@@ -120,6 +141,29 @@ impl DatabaseFacts {
     pub fn rows(&self) -> u64 {
         total(self.tables.iter().map(|table| table.rows))
     }
+
+    /// The rows of tables, where those that are loaded through another table are counted as its rows.
+    #[must_use]
+    pub fn together(&self, tables: &[TableRows]) -> Vec<TableRows> {
+        let through =
+            |one: &LoadedThrough| ((one.schema.clone(), one.table.clone()), one.root.clone());
+        let through: BTreeMap<(String, String), String> =
+            self.through.iter().map(through).collect();
+        let (mut apart, mut roots) = (Vec::new(), BTreeMap::<&String, u64>::new());
+        for one in tables {
+            match through.get(&(one.schema.clone(), one.table.clone())) {
+                Some(root) => *roots.entry(root).or_default() += one.rows,
+                None => apart.push(one.clone()),
+            }
+        }
+        let of_root = |(root, rows): (&String, u64)| TableRows {
+            schema: String::new(),
+            table: root.clone(),
+            rows,
+        };
+        apart.extend(roots.into_iter().map(of_root));
+        apart
+    }
 }
 
 /// The rows of one table.
@@ -131,4 +175,38 @@ pub struct TableRows {
     pub table: String,
     /// How many rows it has itself, those of its children not counted.
     pub rows: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_loaded_through_another_table_is_counted_together() {
+        let rows = |table: &str, rows| TableRows { schema: "s".into(), table: table.into(), rows };
+        let through = |table: &str| LoadedThrough {
+            schema: "s".into(),
+            table: table.into(),
+            root: "s.all".into(),
+        };
+        let facts = DatabaseFacts {
+            name: "shop".into(),
+            owner: "shop".into(),
+            encoding: "UTF8".into(),
+            collate: "C".into(),
+            ctype: "C".into(),
+            provider: None,
+            bytes: 0,
+            tables: vec![],
+            runs: None,
+            runs_unowned: None,
+            forced: None,
+            digests: None,
+            through: vec![through("a"), through("b")],
+        };
+        let together = facts.together(&[rows("a", 1), rows("b", 2), rows("c", 4)]);
+        let all = TableRows { schema: String::new(), table: "s.all".into(), rows: 3 };
+        assert_eq!(together, [rows("c", 4), all]);
+        assert_eq!(facts.together(&[rows("b", 3), rows("c", 4)]), together);
+    }
 }

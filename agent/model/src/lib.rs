@@ -37,6 +37,7 @@ mod outside;
 mod position;
 mod removed;
 mod role;
+mod row_digest;
 mod server_settings;
 mod simulation;
 mod sslmode;
@@ -67,8 +68,8 @@ pub use external::{
     External, ExternalType, LabelError, Origin, PGBACKREST, is_stanza, label_begun, label_type,
 };
 pub use facts::{
-    Content, DatabaseFacts, Facts, LocaleProvider, ProviderLocale, StreamFacts, TableRows,
-    TablespaceFacts,
+    Content, DatabaseFacts, Facts, LoadedThrough, LocaleProvider, ProviderLocale, StreamFacts,
+    TableRows, TablespaceFacts,
 };
 pub use finding::{Checked, Finding, FindingCode, UnknownFinding};
 pub use header::{Feature, Header, INCREMENTAL, WAL, features};
@@ -102,6 +103,7 @@ pub use outside::{FileContent, Outside, OutsideItem};
 pub use position::Position;
 pub use removed::{LogFloor, Tombstone};
 pub use role::Role;
+pub use row_digest::{DumpDigests, Folded, RowDigest, RowDigestError, RowKey};
 pub use server_settings::{ServerSettings, WalLevel};
 pub use simulation::{Call, PLANTED, planted};
 #[cfg(feature = "crash-points")]

@@ -273,6 +273,8 @@ mod tests {
                 runs: None,
                 runs_unowned: None,
                 forced: None,
+                digests: None,
+                through: vec![],
             };
             let content = Content::Database(Box::new(facts));
             StreamFacts { id: StreamId::database(0), plain_xxh128: String::new(), content }

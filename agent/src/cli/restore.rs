@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::Secret;
-use drctl_engines::pg::{PgServer, SILENCE};
+use drctl_engines::pg::{Equality, PgServer, SILENCE};
 use drctl_model::{Content, JobKind, SourceId, SslMode, shown, total};
 use serde_json::{Value, json};
 
@@ -127,6 +127,7 @@ fn request(setup: &Setup, args: &RestoreArgs) -> Result<BackupRequest> {
         missing: args.missing,
         trusted: args.trust_code.clone(),
         owner: !args.no_owner,
+        prove: args.prove,
     })
 }
 
@@ -318,6 +319,17 @@ fn kept_json(kept: &[Kept]) -> Vec<Value> {
     kept.iter().map(|one| json!({ "target": one.item.target, "note": one.note() })).collect()
 }
 
+/// Whether all of it was compared row by row, and is the same.
+fn is_equal(one: &Restored) -> bool {
+    one.equal.as_ref().is_some_and(|equal| equal.counted.is_empty() && equal.unlike.is_empty())
+}
+
+fn equal_json(equal: &Equality) -> Value {
+    json!({
+        "tables": equal.tables, "rows": equal.rows, "others": equal.others, "counted": equal.counted,
+    })
+}
+
 fn print_done(screen: Screen, planned: &PlannedRestore<'_>, done: &[Restored], seconds: f64) {
     let (request, signer) = (&planned.request, signer(planned));
     let entry = |one: &Restored| {
@@ -326,6 +338,7 @@ fn print_done(screen: Screen, planned: &PlannedRestore<'_>, done: &[Restored], s
             "tables": one.counted.map(|(tables, _)| tables),
             "rows": one.counted.map(|(_, rows)| rows),
             "seconds": one.seconds, "notes": one.notes, "failed": one.failed,
+            "equal": one.equal.as_ref().map(equal_json),
         })
     };
     let object = json!({
@@ -346,6 +359,7 @@ fn print_done(screen: Screen, planned: &PlannedRestore<'_>, done: &[Restored], s
             let failed = one.failed.len();
             let proven = match one.counted {
                 Some(_) if failed > 0 => "all rows are there, but statements failed",
+                Some(_) if is_equal(one) => "every row is the one that was dumped",
                 None if failed > 0 => "statements failed",
                 Some(_) => "every table has the rows that were dumped",
                 None if to_server => "every statement was accepted",
@@ -359,6 +373,9 @@ fn print_done(screen: Screen, planned: &PlannedRestore<'_>, done: &[Restored], s
                 span(one.seconds),
                 proven.to_owned(),
             ]);
+            for counted in one.equal.iter().flat_map(|equal| &equal.counted) {
+                let _ = write!(notes, "\nonly counted: {}", line(counted));
+            }
             for note in &one.notes {
                 let _ = write!(notes, "\nnote: {}", line(note));
             }

@@ -44,6 +44,8 @@ pub struct BackupRequest {
     pub trusted: Option<String>,
     /// Whether objects get their owners back.
     pub owner: bool,
+    /// Whether each database is dumped once more, and compared with what was restored.
+    pub prove: bool,
 }
 
 /// A restore that was planned: nothing is left to decide.
@@ -119,6 +121,7 @@ async fn choose(
         missing: request.missing,
         trusted: request.trusted,
         owner: request.owner,
+        prove: request.prove,
     };
     Ok((request, passed))
 }

@@ -3,6 +3,7 @@
 mod backup;
 pub mod cluster;
 mod combine;
+mod database;
 mod drill;
 mod emergency;
 pub mod known;
@@ -20,13 +21,12 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::{DirectoryTarget, Layout};
-use drctl_engines::pg::{
-    DatabaseTarget, GlobalsTarget, PgServer, RestoreOptions, RowDifference, compare_rows,
-};
-use drctl_engines::{Below, Leftover, RestoreTarget, ToolFeed};
-use drctl_model::{Content, DatabaseFacts, shown, total};
+use drctl_engines::pg::{Equality, GlobalsTarget};
+use drctl_engines::{Below, RestoreTarget, ToolFeed};
+use drctl_model::{Content, shown};
 
 use self::combine::restore_chain;
+use self::database::into_database;
 use self::plan::APPLICATION;
 use crate::host::{AgentError, Exit, Failure, Limits, Meter, Stop, crash_point, private};
 use crate::repository::Repository;
@@ -53,6 +53,8 @@ pub struct Restored {
     pub plain_bytes: u64,
     /// Tables and rows that were counted afterwards, where it went into a server.
     pub counted: Option<(u64, u64)>,
+    /// What of it is equal to what was dumped, row by row, where that was asked for.
+    pub equal: Option<Equality>,
     /// Seconds it took, the counting included.
     pub seconds: f64,
     /// What the operator should know of it.
@@ -120,6 +122,7 @@ async fn restore_one(
         content: item.facts.content.clone(),
         plain_bytes: item.stream.plain_bytes,
         counted: None,
+        equal: None,
         seconds: 0.0,
         notes: Vec::new(),
         failed: Vec::new(),
@@ -132,9 +135,9 @@ async fn restore_one(
             (restored.notes, restored.failed) = (target.notes(), target.failed());
         }
         (Destination::Server { server, .. }, Content::Database(facts)) => {
-            let (counted, failed) =
-                into_database(outlet, request, item, server, facts, stop).await?;
-            (restored.counted, restored.failed) = (Some(counted), failed);
+            let loaded = into_database(outlet, request, item, server, facts, stop).await?;
+            (restored.counted, restored.failed) = (Some(loaded.counted), loaded.failed);
+            restored.equal = loaded.equal;
         }
         (
             Destination::Server { .. },
@@ -263,83 +266,6 @@ async fn into_pipe(
     let digest = fetch_stream(outlet, &item.stream, &request.identities, &mut sink).await?;
     check_digest(item, &digest)?;
     sink.finish().await
-}
-
-async fn into_database(
-    outlet: &Outlet,
-    request: &RestoreRequest,
-    item: &Item,
-    server: &PgServer,
-    facts: &DatabaseFacts,
-    stop: &Stop,
-) -> Result<((u64, u64), Vec<String>)> {
-    let options = RestoreOptions {
-        jobs: request.jobs,
-        spool_dir: request.spool_dir.clone(),
-        owner: request.owner,
-    };
-    let name = format!("{APPLICATION}/{:016x}", rand::random::<u64>());
-    let target =
-        DatabaseTarget::new(server.clone(), facts.clone(), item.target.clone(), options, name);
-    let loaded = unless(stop, into_tool(outlet, request, item, &target)).await;
-    if let Err(error) = loaded {
-        return Err(match target.discard().await {
-            Ok(Leftover::Nothing) => error,
-            Ok(left) => error.context(format!("database {}: {left}", item.target)),
-            Err(left) => {
-                error.context(format!("{} may be left half restored: {left}", item.target))
-            }
-        });
-    }
-    outlet.meter.label(format!("counting {}", item.target));
-    let uncounted = || {
-        format!(
-            "{} was loaded, but its rows were not counted: it stays closed, and marked as \
-             incomplete",
-            item.target
-        )
-    };
-    let found = tokio::select! {
-        found = target.count() => found.with_context(uncounted)?,
-        () = stop.requested() => {
-            return Err(anyhow::Error::new(AgentError::Interrupted).context(uncounted()));
-        }
-    };
-    let differences = compare_rows(&facts.tables, &found);
-    // Also where rows are missing: it has come to its end, and what is missing is told.
-    let closed = || format!("{} was loaded and counted, and stays closed", item.target);
-    target.open().await.with_context(closed)?;
-    if !differences.is_empty() {
-        let text = describe(&item.target, &differences, &target.failed());
-        return Err(AgentError::Mismatch(text).into());
-    }
-    let counted = (found.len() as u64, total(found.iter().map(|table| table.rows)));
-    Ok((counted, target.failed()))
-}
-
-fn describe(database: &str, differences: &[RowDifference], failed: &[String]) -> String {
-    let shown: Vec<String> = differences.iter().take(10).map(ToString::to_string).collect();
-    let more = differences.len().saturating_sub(shown.len());
-    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
-    format!(
-        "{database} was loaded and is kept, but {} table(s) have other rows than were dumped: \
-         {}{rest}{}",
-        differences.len(),
-        shown.join("; "),
-        failures(failed)
-    )
-}
-
-/// Statements that failed, behind a sentence.
-fn failures(failed: &[String]) -> String {
-    match failed {
-        [] => String::new(),
-        failed => format!(
-            "; {} statement(s) failed: {}",
-            failed.len(),
-            failed[..failed.len().min(10)].join("; ")
-        ),
-    }
 }
 
 async fn into_tool(

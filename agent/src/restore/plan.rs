@@ -77,6 +77,8 @@ pub struct RestoreRequest {
     pub trusted: Option<String>,
     /// Whether objects get their owners back.
     pub owner: bool,
+    /// Whether each database is dumped once more, and compared with what was restored.
+    pub prove: bool,
     /// Where dumps are spooled when more than one connection loads.
     pub spool_dir: PathBuf,
     /// Where PostgreSQL's programs are, for a chain of backups, when they are not where they
@@ -409,6 +411,8 @@ mod tests {
                 runs: None,
                 runs_unowned: None,
                 forced: None,
+                digests: None,
+                through: vec![],
             })),
         };
         let cases = [

@@ -114,6 +114,8 @@ mod tests {
                 runs: None,
                 runs_unowned: None,
                 forced: None,
+                digests: None,
+                through: vec![],
             };
             let content = Content::Database(Box::new(database));
             let plain_xxh128 = String::new();

@@ -29,6 +29,7 @@ mod other_cluster;
 mod outside;
 mod peers;
 mod present;
+mod prove;
 mod prune;
 mod pruner;
 mod races;

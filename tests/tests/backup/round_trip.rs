@@ -106,7 +106,7 @@ fn an_acknowledged_backup_restores_byte_for_byte() {
         let start = ["restore", "shop", "--backup", &id, "--to-host", &host, "--to-port", &port];
         let plan = site.json(0, &[&start[..], &["--jobs", jobs, "--plan"]].concat());
         assert_eq!(plan["items"].as_array().unwrap().len(), databases().len() + 1, "{plan}");
-        let done = site.json(0, &[&start[..], &["--jobs", jobs]].concat());
+        let done = site.json(0, &[&start[..], &["--jobs", jobs, "--prove"]].concat());
         let restored = done["restored"].as_array().unwrap();
         assert_eq!(restored.len(), databases().len() + 1);
         let everything = restored.iter().find(|one| one["target"] == "everything").unwrap();

@@ -38,6 +38,7 @@ fn the_codes_of_findings_are_those_of_the_program() {
 /// The places that give errors their codes.
 const SOURCES: &[&str] = &[
     "agent/src/host/agent_error.rs",
+    "agent/src/host/agent_error/codes.rs",
     "agent/src/repository/verify.rs",
     "agent/store/src/error.rs",
     "agent/store/src/error/sealing.rs",

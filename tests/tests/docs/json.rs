@@ -256,7 +256,7 @@ fn run_everything(seen: &mut Seen) {
     let into = ["restore", "shop", "--latest", "--database", "shop", "--as", "shop2"];
     see(0, &[&into[..], &["--plan"]].concat());
     see(0, &["restore", "shop", "--latest", "--to-files", "f", "--plan"]);
-    see(0, &into);
+    see(0, &[&into[..], &["--prove"]].concat());
     server.psql("postgres", "DROP DATABASE shop2");
     let second = format!("file://{}", site.path("second").display());
     let init = ["init", "--url", &second, "--source", "shop"];

@@ -124,6 +124,8 @@ pub(crate) fn facts() -> Facts {
         runs: Some(vec!["constraint c of public.t runs public.f of app".to_owned()]),
         runs_unowned: None,
         forced: Some(vec!["public.t".to_owned()]),
+        digests: None,
+        through: vec![],
     };
     let entry = |id, content| StreamFacts { id, plain_xxh128: "0".repeat(32), content };
     Facts {

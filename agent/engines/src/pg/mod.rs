@@ -8,10 +8,11 @@ pub(crate) mod server;
 pub mod wal;
 
 pub use dump::{
-    Blocker, CODE_NAMED, DatabaseChoice, DatabaseReport, DatabaseTarget, DumpError, DumpShape,
-    DumpWalker, DumpedTable, Extent, GlobalsTarget, Leftover, Member, PgDumpOptions, PgDumpSource,
-    Preflight, RestoreDatabase, RestoreOptions, RoleReport, RowDifference, ServerReport,
-    Unreadable, WalkError, compare_rows, count_rows, existing, preflight, probe,
+    Blocker, CODE_NAMED, DatabaseChoice, DatabaseReport, DatabaseTarget, Digested, DumpError,
+    DumpShape, DumpWalker, DumpedTable, Equality, Extent, GlobalsTarget, Leftover, Member,
+    PgDumpOptions, PgDumpSource, Preflight, RestoreDatabase, RestoreOptions, RoleReport,
+    RowDifference, ServerReport, Unreadable, WalkError, compare_rows, count_rows, existing,
+    preflight, probe,
 };
 pub use physical::{PhysicalError, quoted_setting};
 pub use server::{

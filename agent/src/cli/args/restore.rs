@@ -105,6 +105,9 @@ pub struct RestoreArgs {
     /// it began. `timeline` shows it.
     #[arg(long, requires = "point", conflicts_with_all = ["plan", "resume"])]
     pub drill: bool,
+    /// Compare each database that was loaded with its dump, row by row: it is dumped once more.
+    #[arg(long, conflicts_with_all = ["point", "to_files", "to_directory", "to_stdout"])]
+    pub prove: bool,
     /// Write files into this new or empty directory: a dump for each database, SQL for the roles.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     #[arg(conflicts_with_all = ["to_host", "to_port", "to_user", "to_password_file", "to_sslmode"])]

@@ -29,13 +29,20 @@ impl AgentError {
         })
     }
 
-    /// What to do about code that would run with more rights than its owner has.
+    /// What to do about code that would run with more rights than its owner has, and about an agent that does
+    /// not answer.
     fn hint_of_code(&self) -> Option<&'static str> {
-        matches!(self, Self::Runs { .. }).then_some(
-            "whoever owns that code could take the server over. Restore it into a server of its own \
-             that holds nothing else, or with --to-user as a role that is no superuser, or read all the \
-             functions that --plan names; if you trust them, add --trust-code=DIGEST",
-        )
+        Some(match self {
+            Self::Runs { .. } => {
+                "whoever owns that code could take the server over. Restore it into a server of its own \
+                 that holds nothing else, or with --to-user as a role that is no superuser, or read all the \
+                 functions that --plan names; if you trust them, add --trust-code=DIGEST"
+            }
+            Self::AgentSilent(_) => {
+                "see its log (`journalctl -u drctl`); if it does nothing, `systemctl restart drctl`"
+            }
+            _ => return None,
+        })
     }
 
     /// What to do about a place that holds not the repository that it should.
@@ -176,9 +183,7 @@ impl AgentError {
                     names.join(", ")
                 ));
             }
-            Self::SecondAgent(..) | Self::AgentRefused(_) => {
-                "`drctl jobs` shows what the agent does"
-            }
+            Self::SecondAgent(..) | Self::AgentRefused(_) => "`drctl jobs` shows what it does",
             Self::Busy { .. } => "wait until it ends: its lock ends with it",
             Self::NoBackup(_) => {
                 "`drctl list` shows what there is, `drctl verify` why something does not count"
@@ -194,9 +199,6 @@ impl AgentError {
             }
             Self::Mismatch(_) => "do not use what was restored before this is explained",
             Self::NoAgent(_, hint) | Self::NoPlan(_, hint) => hint,
-            Self::AgentSilent(_) => {
-                "see its log (`journalctl -u drctl`); if it does nothing, `systemctl restart drctl`"
-            }
             Self::Incomplete(_) => "nothing was committed; do not trust this store",
             Self::NoIdentity(_)
             | Self::NoIdentityToTest
@@ -210,6 +212,7 @@ impl AgentError {
             }
             Self::Place(_) | Self::NoSandbox(..) => return self.hint_of_sandbox(),
             Self::Runs { .. }
+            | Self::AgentSilent(_)
             | Self::Hook(..)
             | Self::NotLogged(_)
             | Self::AuditBroken(_)

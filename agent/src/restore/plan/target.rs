@@ -67,7 +67,8 @@ pub(super) async fn take_kept(
             (true, false) => {
                 let found = count_rows(server, &name, APPLICATION).await;
                 let found = found.with_context(|| format!("count what {name} holds already"))?;
-                compare_rows(&facts.tables, &found).is_empty()
+                let expected = facts.together(&facts.tables);
+                compare_rows(&expected, &facts.together(&found)).is_empty()
             }
             (false, true) => !makes(outlet, &items[at].stream, identities)
                 .await

@@ -106,6 +106,7 @@ pub async fn replay_handed<'a>(
         missing: false,
         trusted: None,
         owner: true,
+        prove: false,
     };
     let base = tokio::select! {
         planned = plan_backup(setup, base, false) => planned?,

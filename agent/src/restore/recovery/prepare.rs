@@ -212,6 +212,7 @@ async fn stored(
         extracted: begun.as_ref().is_some_and(|(step, _)| *step > Step::Extracting),
         jobs: 1,
         owner: true,
+        prove: false,
         spool_dir: setup.config.paths.spool_dir.clone(),
         bin_dir: Some(bin_dir.clone()),
     };

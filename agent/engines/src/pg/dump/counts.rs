@@ -328,7 +328,14 @@ mod tests {
             .zip(1..)
             .map(|(rows, oid)| Counted { oid, rows })
             .collect();
-        let dumped = |rows| DumpedTable { schema: "s".into(), table: "t".into(), rows };
+        let dumped = |rows| DumpedTable {
+            schema: "s".into(),
+            table: "t".into(),
+            rows,
+            digest: None,
+            through: None,
+            copy: None,
+        };
         type Case<'a> = (&'a [(u32, u64)], &'a [&'a str]);
         let cases: &[Case<'_>] = &[
             (&[(1, 1), (2, 2)], &[]),

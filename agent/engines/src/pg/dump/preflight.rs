@@ -407,6 +407,8 @@ mod tests {
             runs: None,
             runs_unowned: None,
             forced: None,
+            digests: None,
+            through: vec![],
         };
         let targets = |names: &[&str]| {
             let target = |name: &&str| RestoreDatabase {

@@ -5,6 +5,7 @@ mod failures;
 mod feed;
 mod mark;
 mod opening;
+mod prove;
 mod waits;
 mod watch;
 
@@ -19,8 +20,7 @@ use super::count_rows;
 use super::preflight::occupants;
 use crate::common::process::Tool;
 use crate::common::{EngineError, RestoreTarget, ToolFeed};
-use crate::pg::dump::DumpError;
-use crate::pg::dump::Leftover;
+use crate::pg::dump::{DumpError, DumpShape, Leftover};
 use crate::pg::server::PgServer;
 use crate::pg::server::address::quote_ident;
 use crate::pg::server::end_sessions::end_sessions;
@@ -40,6 +40,8 @@ pub struct RestoreOptions {
     pub spool_dir: PathBuf,
     /// Whether owners and privileges are restored, for which the roles must exist.
     pub owner: bool,
+    /// Whether what the dump names is remembered, so that it can be [proven](DatabaseTarget::prove).
+    pub prove: bool,
 }
 
 /// How the target database comes to be.
@@ -66,6 +68,8 @@ pub struct DatabaseTarget {
     /// Whether the tool may have written into a database that was there before.
     entered: Arc<AtomicBool>,
     failed: Arc<Mutex<Vec<String>>>,
+    /// What was restored, where it is to be proven.
+    fed: Arc<Mutex<Option<DumpShape>>>,
 }
 
 impl DatabaseTarget {
@@ -85,7 +89,13 @@ impl DatabaseTarget {
         let (name, application) = (target_name, application_name);
         let creation =
             Creation { server, application, facts, name, owner, created, opening: Arc::default() };
-        DatabaseTarget { creation, options, entered: Arc::default(), failed: Arc::default() }
+        DatabaseTarget {
+            creation,
+            options,
+            entered: Arc::default(),
+            failed: Arc::default(),
+            fed: Arc::default(),
+        }
     }
 
     /// The statements that failed, for people; complete after the outcome.
@@ -273,8 +283,10 @@ mod tests {
             runs: None,
             runs_unowned: None,
             forced: None,
+            digests: None,
+            through: vec![],
         };
-        let options = RestoreOptions { jobs: 1, spool_dir: "/tmp".into(), owner };
+        let options = RestoreOptions { jobs: 1, spool_dir: "/tmp".into(), owner, prove: false };
         DatabaseTarget::new(server, facts, "shop2".into(), options, "drctl/x".into())
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use drctl_model::{
-    BackupKind, Child, Content, DatabaseFacts, Dumped, Engine, StreamFacts, StreamId,
+    BackupKind, Child, Content, DatabaseFacts, Dumped, Engine, RowKey, StreamFacts, StreamId,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{sleep, timeout};
@@ -16,6 +16,7 @@ use super::Member;
 use super::code;
 use super::counts::{self, Counted};
 use super::databases::{Database, DatabaseChoice, choose};
+use super::digests::{digests, through};
 use super::members::{self, Members};
 use super::snapshot::{self, Attempt};
 use super::stream::{WatchedRead, Watcher};
@@ -24,17 +25,13 @@ use super::waits::{LockedOut, unless_locked_out};
 use super::{empty, globals};
 use crate::common::process::{Ended, OwnedTask, Running, Stopper, Tool, ToolOutput};
 use crate::common::{BackupSource, EngineError, Finished, Outcome, StreamOutcome, ToolRun};
-use crate::pg::dump::Blocker;
-use crate::pg::dump::DumpError;
-use crate::pg::server::PgServer;
-use crate::pg::server::ServerError;
-use crate::pg::server::ServerSaid;
+use crate::pg::dump::{Blocker, DumpError};
 use crate::pg::server::address::{ACTIVITY, quote_ident};
 use crate::pg::server::end_sessions::end_sessions;
 use crate::pg::server::pgpass::PgPass;
 use crate::pg::server::place::known_cluster;
 use crate::pg::server::session::{Canceller, Session};
-use crate::pg::server::{FoundTool, tools};
+use crate::pg::server::{FoundTool, PgServer, ServerError, ServerSaid, tools};
 
 /// The first pause between two attempts to lock; each one after is twice as long.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -78,6 +75,7 @@ pub struct PgDumpSource {
     current: Option<Current>,
     suspect: BTreeSet<String>,
     members: Members,
+    key: RowKey,
 }
 
 type Counts = OwnedTask<Result<Looked, EngineError>>;
@@ -155,6 +153,7 @@ impl PgDumpSource {
             current: None,
             suspect,
             members: Members::default(),
+            key: RowKey(rand::random()),
         })
     }
 
@@ -180,13 +179,14 @@ impl PgDumpSource {
         let canceller = Some(session.canceller());
         self.current = Some(Current { stopper: running.stopper(), canceller });
         let counts = OwnedTask::spawn(look(session, tables));
-        let watcher = Watcher::<DumpWalker>::new();
+        let watcher = Watcher::by(DumpWalker::new().with_key(Some(self.key)));
         let output = WatchedRead::new(first, output, watcher.clone());
         let output = Box::pin(output.within("pg_dump", self.server.silence));
         let label = format!("database {}", database.name);
         let ended = running.wait_within(self.server.silence);
         let counts = (counts, Arc::clone(&self.members));
-        let outcome = outcome(id.clone(), database, bytes, ended, watcher, counts);
+        let watched = (watcher, self.key);
+        let outcome = outcome(id.clone(), database, bytes, ended, watched, counts);
         let expected_bytes = Some(bytes);
         Ok(ToolRun { id, label, expected_bytes, output, outcome })
     }
@@ -350,7 +350,7 @@ fn outcome(
     database: Database,
     bytes: u64,
     ended: impl Future<Output = Result<Ended, EngineError>> + Send + 'static,
-    watcher: Watcher<DumpWalker>,
+    (watcher, key): (Watcher<DumpWalker>, RowKey),
     (counts, members): (Counts, Members),
 ) -> Outcome<StreamOutcome> {
     Box::pin(async move {
@@ -374,6 +374,7 @@ fn outcome(
         let found = found.into_iter().map(|member| (database.name.clone(), member));
         members.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
         let Database { name, owner, encoding, collate, ctype, provider, .. } = database;
+        let (digests, through) = (Some(digests(key, &counted, &dump)), through(&counted, &dump));
         let tables = counted.into_iter().map(|table| table.rows).collect();
         let [runs, runs_unowned, forced] = runs.map(Some);
         let facts = DatabaseFacts {
@@ -388,6 +389,8 @@ fn outcome(
             runs,
             runs_unowned,
             forced,
+            digests,
+            through,
         };
         let child = Child { program: "pg_dump".to_owned(), stream: id, status: 0 };
         Ok(StreamOutcome { children: vec![child], content: Content::Database(Box::new(facts)) })

@@ -44,7 +44,12 @@ impl<W> Clone for Watcher<W> {
 
 impl<W: Watch + Default> Watcher<W> {
     pub(crate) fn new() -> Self {
-        Watcher(Arc::new(Mutex::new(Ok(W::default()))))
+        Watcher::by(W::default())
+    }
+
+    /// One that watches by this.
+    pub(crate) fn by(watch: W) -> Self {
+        Watcher(Arc::new(Mutex::new(Ok(watch))))
     }
 
     fn push(&self, bytes: &[u8]) -> io::Result<()> {

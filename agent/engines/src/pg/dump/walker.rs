@@ -6,16 +6,22 @@
 //! table of contents tells how many blocks there must be.
 
 mod block;
+mod blocks;
 mod end;
 mod field;
+mod fold;
 mod shape;
+mod through;
 
 use std::collections::HashMap;
 use std::mem;
 
-use block::{BLOCK_BLOBS, BLOCK_DATA, Block, Due, Entry, clamp};
+use block::{Block, Due, Entry, clamp};
+use drctl_model::RowKey;
 use field::{DEFINITION_BYTES, Field, Part, Shape};
-pub use shape::{DumpShape, DumpedTable, WalkError};
+use fold::Fold;
+pub use shape::{Digested, DumpShape, DumpedTable, WalkError};
+use through::through;
 
 /// Reads a dump in pieces of any size and remembers only its shape.
 ///
@@ -33,6 +39,10 @@ pub struct DumpWalker {
     block: Block,
     at: u64,
     shape: DumpShape,
+    /// With which rows are digested, if they are.
+    key: Option<RowKey>,
+    /// Whether all that the table of contents names is remembered.
+    names: bool,
 }
 
 impl Default for DumpWalker {
@@ -57,7 +67,21 @@ impl DumpWalker {
             block: Block::default(),
             at: 0,
             shape: DumpShape::default(),
+            key: None,
+            names: false,
         }
+    }
+
+    /// The same, which digests what it sees.
+    #[must_use]
+    pub fn with_key(self, key: Option<RowKey>) -> Self {
+        DumpWalker { key, ..self }
+    }
+
+    /// The same, which remembers all that the table of contents names.
+    #[must_use]
+    pub fn with_names(self) -> Self {
+        DumpWalker { names: true, ..self }
     }
 
     /// Reads the next bytes.
@@ -149,7 +173,7 @@ impl DumpWalker {
             ..=-1 => self.text(None)?,
             0 => self.text(Some(&[]))?,
             left => {
-                let kept = self.field == Field::Definition && self.entry.is_of_database();
+                let kept = self.field == Field::Definition && self.entry.is_kept();
                 let keep = if kept { DEFINITION_BYTES + 1 } else { keep };
                 self.part = Part::Text { left: left.unsigned_abs(), keep };
                 return Ok(());
@@ -254,6 +278,7 @@ impl DumpWalker {
             _ if value == 0 => self.next_block(),
             _ => {
                 self.shape.large_objects += 1;
+                self.block.fold = Fold::object(self.key, value);
                 Field::Chunk
             }
         };
@@ -292,7 +317,10 @@ impl DumpWalker {
                 Field::Drop
             }
             Field::Drop => Field::Copy,
-            Field::Copy => Field::Namespace,
+            Field::Copy => {
+                self.entry.copy = text();
+                Field::Namespace
+            }
             Field::Namespace => {
                 self.entry.namespace = text();
                 Field::Tablespace
@@ -322,14 +350,19 @@ impl DumpWalker {
             self.shape.own.push((description.clone(), definition.clone()));
         }
         self.shape.objects += u64::from(entry.makes());
+        self.note(&entry);
         if has_data != entry.had_dumper {
             return Err(self.wrong(format!("entry {} contradicts itself", entry.id)));
         }
         if has_data {
             let due = match entry.description.as_str() {
-                "TABLE DATA" => {
-                    Due::Table { oid: entry.oid, schema: entry.namespace, table: entry.tag }
-                }
+                "TABLE DATA" => Due::Table {
+                    oid: entry.oid,
+                    through: through(&entry),
+                    copy: self.names.then_some(entry.copy),
+                    schema: entry.namespace,
+                    table: entry.tag,
+                },
                 "BLOBS" => Due::LargeObjects,
                 _ => Due::Other,
             };
@@ -350,36 +383,6 @@ impl DumpWalker {
         if self.due.is_empty() { Field::End } else { Field::BlockType }
     }
 
-    fn begin_block(&mut self, id: i64) -> Result<(), WalkError> {
-        let Some(due) = self.due.remove(&id) else {
-            return Err(self.wrong(format!("the block of entry {id} is not due here")));
-        };
-        let objects = matches!(due, Due::LargeObjects);
-        self.field = match self.block.kind {
-            BLOCK_DATA if !objects => Field::Chunk,
-            BLOCK_BLOBS if objects => Field::LargeObject,
-            kind => return Err(self.wrong(format!("the block of entry {id} has type {kind}"))),
-        };
-        self.block.due = Some(due);
-        Ok(())
-    }
-
-    /// Ends a table's rows, or one large object.
-    fn end_of_chunks(&mut self) -> Result<(), WalkError> {
-        if self.block.kind == BLOCK_BLOBS {
-            self.field = Field::LargeObject;
-            return Ok(());
-        }
-        let dumped = mem::take(&mut self.block).end().map_err(|problem| self.wrong(problem))?;
-        if let Some((oid, table)) = dumped
-            && self.shape.tables.insert(oid, table).is_some()
-        {
-            return Err(self.wrong(format!("the table with identifier {oid} occurs twice")));
-        }
-        self.field = self.next_block();
-        Ok(())
-    }
-
     fn wrong(&self, problem: impl Into<String>) -> WalkError {
         WalkError::Malformed { at: self.at, problem: problem.into() }
     }
@@ -388,6 +391,8 @@ impl DumpWalker {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use super::block::BLOCK_DATA;
 
     use super::*;
 

@@ -160,7 +160,7 @@ impl PgServer {
         let tool = Tool::new(found.name, found.path.clone())
             .env("PGAPPNAME", application)
             .env("PGCONNECT_TIMEOUT", seconds)
-            .env("PGOPTIONS", options::of_tool(&found.version, self.options.last(), superuser))
+            .env("PGOPTIONS", options::of_tool(found, self.options.last(), superuser))
             .arg("--no-password")
             .with_server(ACTIVITY);
         let tool = match &self.require_peer {

@@ -3,7 +3,7 @@
 //! They come with the connection itself: there they win over what the role and the database have
 //! set, and hold from the first statement on. A pooler refuses them, or shows itself by their loss.
 
-use super::major_of;
+use super::{FoundTool, major_of};
 
 /// Settings that every supported version knows, with their values.
 ///
@@ -142,11 +142,16 @@ pub(in crate::pg) fn of_replication(believed: Believed) -> String {
     join(later(believed.major().max(15)).chain(settings))
 }
 
+/// What rows are written by, beside what `pg_dump` sets: the same moment is the same text wherever it is dumped.
+/// Nothing is loaded by it: a check of a table may ask for the zone that its database has.
+const DUMPED: &[(&str, &str)] = &[("timezone", "UTC")];
+
 /// The options of a tool, whose version is the server's.
-pub(super) fn of_tool(version: &str, more: Option<&String>, superuser: bool) -> String {
-    let later = later(major_of(version).unwrap_or_default());
+pub(super) fn of_tool(found: &FoundTool, more: Option<&String>, superuser: bool) -> String {
+    let later = later(major_of(&found.version).unwrap_or_default());
     let powerful = SUPERUSERS.iter().copied().filter(|_| superuser);
-    with(join(SETTINGS.iter().copied().chain(later).chain(powerful)), more)
+    let dumped = DUMPED.iter().copied().filter(|_| found.name == "pg_dump");
+    with(join(SETTINGS.iter().copied().chain(later).chain(powerful).chain(dumped)), more)
 }
 
 /// As the server splits it: at blanks, but for those behind a backslash.
@@ -165,11 +170,20 @@ mod tests {
     fn options_are_split_by_the_server_as_they_are_meant() {
         assert_eq!(join([("a", ""), ("b", "x y\\z")].into_iter()), "-c a= -c b=x\\ y\\\\z");
         assert!(of_session("7", None, Believed::Usual).ends_with("-c drctl.session=7"));
-        let of_tool = |version, setting| of_tool(version, None, false).contains(setting);
+        let tool = |name, version: &str| FoundTool {
+            name,
+            path: "/x".into(),
+            version: version.to_owned(),
+        };
+        let of_tool = |version, setting| {
+            super::of_tool(&tool("pg_restore", version), None, false).contains(setting)
+        };
         assert!(!of_tool("13.4", "idle_session") && of_tool("15.18", "idle_session"));
         assert!(!of_tool("16.1", "c transaction") && of_tool("17.0", "-c transaction_timeout=0"));
         assert!(!of_tool("15.18", "zero_damaged_pages"));
-        assert!(super::of_tool("15.18", None, true).contains("-c zero_damaged_pages=off"));
+        let powerful = super::of_tool(&tool("pg_dump", "15.18"), None, true);
+        assert!(powerful.contains("-c zero_damaged_pages=off"));
+        assert!(powerful.contains("-c timezone=UTC") && !of_tool("15.18", "timezone"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The way of a dump into `pg_restore`: straight on, or by a file.
 
 use std::pin::Pin;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex};
@@ -10,9 +11,9 @@ use super::Way;
 use super::failures::failures;
 use crate::common::process::{OwnedTask, Tool};
 use crate::common::{EngineError, ToolFeed};
-use crate::pg::dump::DatabaseTarget;
-use crate::pg::dump::DumpWalker;
+use crate::pg::dump::digests::check;
 use crate::pg::dump::stream::{WatchedWrite, Watcher};
+use crate::pg::dump::{DatabaseTarget, DumpError, DumpShape, DumpWalker};
 use crate::pg::server::pgpass::{PgPass, SPOOL_PREFIX, locked};
 
 /// How much is on the way to the tool.
@@ -26,7 +27,7 @@ impl DatabaseTarget {
         way: Way,
         pgpass: Option<PgPass>,
     ) -> Result<ToolFeed, EngineError> {
-        let watcher = Watcher::<DumpWalker>::new();
+        let watcher = self.watcher();
         let (near, far) = duplex(ON_THE_WAY);
         let (stdin, running) = tool.start_reader()?;
         self.entered.store(way == Way::Present, Ordering::SeqCst);
@@ -49,11 +50,29 @@ impl DatabaseTarget {
             let _pgpass = pgpass;
             let gone = || EngineError::Config("the restore was cancelled".to_owned());
             let failed = passing.join().await.ok_or_else(gone)??;
-            watcher.read(&what)?;
+            this.is_as_dumped(watcher.read(&what)?)?;
             this.note(failed);
             Ok(())
         };
         Ok(ToolFeed { input, outcome: self.outcome(run) })
+    }
+
+    /// Sees the dump go by, and digests it as it was when it was made.
+    fn watcher(&self) -> Watcher<DumpWalker> {
+        let key = self.creation.facts.digests.as_ref().map(|digests| digests.key);
+        let walker = DumpWalker::new().with_key(key);
+        Watcher::by(if self.options.prove { walker.with_names() } else { walker })
+    }
+
+    /// Whether it holds what was digested when it was made; it is kept where it is to be proven.
+    fn is_as_dumped(&self, dump: DumpShape) -> Result<(), EngineError> {
+        let what = format!("database {}", self.creation.facts.name);
+        check(&self.creation.facts, &dump)
+            .map_err(|source| EngineError::from(DumpError::Damaged { what, source }))?;
+        if self.options.prove {
+            *self.fed.lock().unwrap_or_else(PoisonError::into_inner) = Some(dump);
+        }
+        Ok(())
     }
 
     /// Passes the dump on. The tool connects when it has read the table of contents: its last bytes
@@ -97,7 +116,7 @@ impl DatabaseTarget {
         // Locked as long as it is used: `sweep` takes what a killed process left.
         let file = locked(SPOOL_PREFIX, dir).map_err(EngineError::io(action.clone()))?;
         let writer = file.reopen().map_err(EngineError::io(action))?;
-        let watcher = Watcher::<DumpWalker>::new();
+        let watcher = self.watcher();
         let writer = tokio::fs::File::from_std(writer);
         let input: Pin<Box<dyn AsyncWrite + Send>> =
             Box::pin(WatchedWrite::new(writer, watcher.clone()));
@@ -108,8 +127,10 @@ impl DatabaseTarget {
             // Both live as long as the tool.
             let _held = (pgpass, file);
             let shape = watcher.read(&what)?;
+            let own = shape.own.clone();
+            this.is_as_dumped(shape)?;
             if way == Way::AsDumped {
-                this.note(this.creation.as_dumped(&shape.own).await?);
+                this.note(this.creation.as_dumped(&own).await?);
             }
             if way == Way::Present {
                 this.creation.mark_theirs().await?;

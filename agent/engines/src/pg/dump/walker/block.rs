@@ -1,4 +1,5 @@
 use super::field::int;
+use super::fold::Fold;
 use super::shape::DumpedTable;
 
 /// A block of the rows of one table, or of anything else that `COPY` carries.
@@ -16,6 +17,8 @@ pub(super) struct Entry {
     pub(super) description: String,
     pub(super) namespace: String,
     pub(super) definition: Option<String>,
+    /// The beginning of the statement that loads its rows.
+    pub(super) copy: String,
 }
 
 impl Entry {
@@ -26,6 +29,12 @@ impl Entry {
             "ACL" | "COMMENT" | "SECURITY LABEL" => self.tag.starts_with("DATABASE "),
             _ => false,
         }
+    }
+
+    /// Whether its statement is kept: one about the database itself, which is run by us, and one that says where
+    /// a sequence stands, which is digested.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_of_database() || self.description == super::blocks::SEQUENCE
     }
 
     /// Whether it makes something that a database holds afterwards, and that is looked for in one
@@ -45,7 +54,13 @@ impl Entry {
 /// An entry whose block has not been seen.
 #[derive(Debug)]
 pub(super) enum Due {
-    Table { oid: u32, schema: String, table: String },
+    Table {
+        oid: u32,
+        schema: String,
+        table: String,
+        through: Option<(String, String)>,
+        copy: Option<String>,
+    },
     LargeObjects,
     Other,
 }
@@ -58,6 +73,7 @@ pub(super) struct Block {
     pub(super) newlines: u64,
     pub(super) bytes: u64,
     pub(super) tail: Vec<u8>,
+    pub(super) fold: Fold,
 }
 
 impl Block {
@@ -67,6 +83,7 @@ impl Block {
     pub(super) fn add(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
         self.newlines += newlines(bytes);
+        self.fold.push(bytes);
         self.keep_tail(bytes);
     }
 
@@ -84,6 +101,7 @@ impl Block {
                 break;
             };
             pieces.note(at + head_bytes, length, head);
+            self.fold.push(&data[..length]);
             at += head_bytes + length;
         }
         self.bytes += pieces.bytes;
@@ -96,9 +114,14 @@ impl Block {
 
     /// Ends the block: the rows of its table, if it is one.
     pub(super) fn end(self) -> Result<Option<(u32, DumpedTable)>, String> {
-        let Some(Due::Table { oid, schema, table }) = self.due else { return Ok(None) };
+        let Some(Due::Table { oid, schema, table, through, copy }) = self.due else {
+            return Ok(None);
+        };
+        let digest = self.fold.digest();
         match rows_before_terminator(self.newlines, self.bytes, &self.tail) {
-            Some(rows) => Ok(Some((oid, DumpedTable { schema, table, rows }))),
+            Some(rows) => {
+                Ok(Some((oid, DumpedTable { schema, table, rows, digest, through, copy })))
+            }
             None => Err(format!("the rows of {schema}.{table} have no end mark")),
         }
     }

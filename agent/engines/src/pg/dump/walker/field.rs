@@ -78,10 +78,11 @@ impl Field {
             | Field::Tag
             | Field::Description
             | Field::Namespace => Shape::Text { keep: NAME_BYTES },
+            // 1,600 columns, each with a name of 63 bytes in quotes.
+            Field::Copy => Shape::Text { keep: DEFINITION_BYTES << 2 },
             Field::TableOid
             | Field::Definition
             | Field::Drop
-            | Field::Copy
             | Field::Tablespace
             | Field::TableAm
             | Field::Owner

@@ -1,4 +1,6 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+
+use drctl_model::{Folded, RowDigest};
 
 /// What is wrong with a dump.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +55,12 @@ pub struct DumpShape {
     pub tables: HashMap<u32, DumpedTable>,
     /// Large objects.
     pub large_objects: u64,
+    /// What is digested beside rows, where there is a key.
+    pub digested: Digested,
+    /// What the table of contents names, where that was wished for: kind, schema and name, and how often.
+    pub named: BTreeMap<(String, String, String), u64>,
+    /// Where each sequence stands, by schema and name, where names are remembered: the statement that says so.
+    pub stands: BTreeMap<(String, String), String>,
     /// Entries that make something where nothing is: a table, a function, a schema, and so on.
     pub objects: u64,
     /// Statements about the database itself: the kind of each, and its text where it can be run.
@@ -70,4 +78,22 @@ pub struct DumpedTable {
     pub table: String,
     /// How many rows the block holds.
     pub rows: u64,
+    /// Their digests, where there is a key.
+    pub digest: Option<RowDigest>,
+    /// Schema and name of the table through which its rows are loaded, where that is not itself: in a table
+    /// that is partitioned by the hash of an enum they lie elsewhere afterwards.
+    pub through: Option<(String, String)>,
+    /// The statement that loads its rows, with its columns in order, where names are remembered.
+    pub copy: Option<String>,
+}
+
+/// What a dump holds beside rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Digested {
+    /// Large objects: the identifier and the bytes of each.
+    pub large_objects: Folded,
+    /// Sequences: where each stands.
+    pub sequences: Folded,
+    /// Whatever the table of contents names: kind, schema and name of each. The database itself is not among it.
+    pub objects: Folded,
 }
