@@ -108,7 +108,9 @@ pub struct LoadedThrough {
     pub schema: String,
     /// Its name.
     pub table: String,
-    /// The table through which its rows are loaded: schema and name, with a dot between them.
+    /// The schema of the table through which its rows are loaded.
+    pub root_schema: String,
+    /// Its name.
     pub root: String,
 }
 
@@ -145,20 +147,21 @@ impl DatabaseFacts {
     /// The rows of tables, where those that are loaded through another table are counted as its rows.
     #[must_use]
     pub fn together(&self, tables: &[TableRows]) -> Vec<TableRows> {
-        let through =
-            |one: &LoadedThrough| ((one.schema.clone(), one.table.clone()), one.root.clone());
-        let through: BTreeMap<(String, String), String> =
-            self.through.iter().map(through).collect();
-        let (mut apart, mut roots) = (Vec::new(), BTreeMap::<&String, u64>::new());
+        let through = |one: &LoadedThrough| {
+            let root = (one.root_schema.clone(), one.root.clone());
+            ((one.schema.clone(), one.table.clone()), root)
+        };
+        let through: BTreeMap<_, _> = self.through.iter().map(through).collect();
+        let (mut apart, mut roots) = (Vec::new(), BTreeMap::<&(String, String), u64>::new());
         for one in tables {
             match through.get(&(one.schema.clone(), one.table.clone())) {
                 Some(root) => *roots.entry(root).or_default() += one.rows,
                 None => apart.push(one.clone()),
             }
         }
-        let of_root = |(root, rows): (&String, u64)| TableRows {
-            schema: String::new(),
-            table: root.clone(),
+        let of_root = |((schema, table), rows): (&(String, String), u64)| TableRows {
+            schema: schema.clone(),
+            table: table.clone(),
             rows,
         };
         apart.extend(roots.into_iter().map(of_root));
@@ -187,7 +190,8 @@ mod tests {
         let through = |table: &str| LoadedThrough {
             schema: "s".into(),
             table: table.into(),
-            root: "s.all".into(),
+            root_schema: "s".into(),
+            root: "all".into(),
         };
         let facts = DatabaseFacts {
             name: "shop".into(),
@@ -205,7 +209,7 @@ mod tests {
             through: vec![through("a"), through("b")],
         };
         let together = facts.together(&[rows("a", 1), rows("b", 2), rows("c", 4)]);
-        let all = TableRows { schema: String::new(), table: "s.all".into(), rows: 3 };
+        let all = TableRows { schema: "s".into(), table: "all".into(), rows: 3 };
         assert_eq!(together, [rows("c", 4), all]);
         assert_eq!(facts.together(&[rows("b", 3), rows("c", 4)]), together);
     }

@@ -215,10 +215,9 @@ async fn agent(setup: &Setup) -> (Option<Value>, Option<String>) {
     match ask_of(setup, &Request::Jobs).await {
         Ok(answer) => (Some(answer), None),
         Err(error) if Failure::of(&error).code == "agent_silent" => {
-            let text = format!(
-                "{error:#}: it may do nothing at all; see its log, and run `systemctl restart drctl`"
-            );
-            (None, Some(text))
+            let Failure { messages, hint, .. } = Failure::of(&error);
+            let hint = hint.unwrap_or_default();
+            (None, Some(format!("{}, and may do nothing at all: {hint}", messages.join(": "))))
         }
         Err(error) => {
             tracing::debug!("the agent is not asked: {error:#}");

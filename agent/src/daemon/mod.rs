@@ -238,6 +238,8 @@ impl Agent {
     fn start(&mut self, key: JobKey, due: Option<Timestamp>, why: Why) -> Option<Event> {
         let (source, job) = (key.source.to_string(), key.kind.as_str());
         let gives_way = self.throttle.gives_way();
+        // Who asks for a run wants one, whatever was made meanwhile.
+        let due = due.filter(|_| why != Why::ByHand);
         match work::begin(&self.setup, (key.clone(), due), gives_way, self.tell.clone()) {
             Ok(running) => {
                 tracing::info!(source, job, why = reply::why(why), "begun");

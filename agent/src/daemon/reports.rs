@@ -24,13 +24,14 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(366 * 24);
 /// # Errors
 /// [`AgentError::Interrupted`]; the catalog's; where there are channels and none took it.
 pub(super) async fn send(setup: &Setup, source: &SourceId, stop: &Stop) -> Result<()> {
+    let begun = setup.clock.now();
     let sending = Box::pin(async {
         let work = async {
             let catalog = setup.known_catalog().await?;
             let before = catalog.last_jobs(JobKind::Report, source, KEPT).await?;
             // The next report goes on where this one ends: when it was begun.
-            let own = before.iter().find(|job| job.state == JobState::Running);
-            let to = own.map_or_else(|| setup.clock.now(), |job| job.started);
+            let is_own = |job: &&Job| job.state == JobState::Running && job.started >= begun;
+            let to = before.iter().find(is_own).map_or(begun, |job| job.started);
             let time = (since(&before, to), to);
             let made = report(setup, &catalog, std::slice::from_ref(source), time).await?;
             match made.first() {

@@ -162,9 +162,15 @@ impl Telling {
         if let (Some(run), Some(ping)) = (self.runs.remove(key), ping) {
             self.ping(key, ping, run);
         }
-        if outcome == Outcome::Succeeded {
-            self.is_well(key);
-            self.tell();
+        match outcome {
+            Outcome::Succeeded => {
+                self.is_well(key);
+                self.tell();
+            }
+            Outcome::Failed | Outcome::Died => {
+                self.well.remove(&(key.source.clone(), key.kind.as_str().to_owned()));
+            }
+            Outcome::Stopped => {}
         }
     }
 

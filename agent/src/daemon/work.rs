@@ -177,6 +177,7 @@ async fn work(
     match key.kind {
         JobKind::Backup => {
             if until_free(setup, key, due, stop).await? {
+                tracing::info!(source, "somebody made it since it was due: nothing is left to do");
                 return Ok(Made::Whole);
             }
             let as_configured = RequestedKind::AsConfigured;

@@ -1,6 +1,6 @@
 //! MySQL and MariaDB: only known by sight so far.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::found::{FoundServer, file_of, held, option, port, processes, short};
@@ -11,6 +11,12 @@ const DATA: &str = "/var/lib/mysql";
 
 /// Where both listen if nothing else is said.
 const PORT: u16 = 3306;
+
+/// So many files of options of one server are read: whoever runs a process may name more, in circles.
+const MOST_FILES: usize = 100;
+
+/// So many entries of a folder of such are looked at.
+const LOOKED_AT: usize = 1000;
 
 /// What a file of the name of a socket is called.
 const SOCKETS: &[&str] = &["mysqld.sock", "mysql.sock", "mariadb.sock", "mariadbd.sock"];
@@ -164,6 +170,8 @@ struct Settings {
     are_the_packages: bool,
     /// Whether they could be read.
     are_known: bool,
+    /// Those that were read: each once, and no more than [`MOST_FILES`].
+    files: BTreeSet<PathBuf>,
 }
 
 impl Settings {
@@ -199,9 +207,13 @@ impl Settings {
         depth: u8,
     ) -> bool {
         const DEEPEST: u8 = 5;
+        if depth >= DEEPEST || self.files.len() >= MOST_FILES || !self.files.insert(file.to_owned())
+        {
+            return false;
+        }
         let of_process = |process| file_of(view, process, file);
         let text = named_by.map_or_else(|| view.text(file, None), of_process);
-        let Some(text) = text.filter(|_| depth < DEEPEST) else { return false };
+        let Some(text) = text else { return false };
         let mut is_servers = false;
         for line in text.lines().map(str::trim) {
             if let Some(group) = line.strip_prefix('[') {
@@ -241,7 +253,8 @@ fn is_of_servers(group: &str, suffix: &str) -> bool {
 
 /// The files of options in a folder, by name.
 fn options_in(view: &HostView, folder: &Path) -> Vec<PathBuf> {
-    let files = std::fs::read_dir(view.path(folder)).into_iter().flatten().flatten();
+    let files =
+        std::fs::read_dir(view.path(folder)).into_iter().flatten().flatten().take(LOOKED_AT);
     let files = files.map(|entry| folder.join(entry.file_name()));
     let mut files: Vec<_> =
         files.filter(|file| file.extension().is_some_and(|end| end == "cnf")).collect();
@@ -313,6 +326,16 @@ mod tests {
             told(&host),
             [("MySQL", None, Some(3307), socket(3307)), ("MySQL", None, Some(3309), socket(3308))]
         );
+    }
+
+    #[test]
+    fn files_that_include_each_other_are_read_once() {
+        let circle = "!include /data/a.cnf\n!include /data/b.cnf\n!includedir /data\n".repeat(1000);
+        let host = Host::new()
+            .process(7, 1, "/opt/mysqld --defaults-file=/data/a.cnf", 1)
+            .with("data/a.cnf", &circle)
+            .with("data/b.cnf", &format!("{circle}[mysqld]\nport=3307\n"));
+        assert_eq!(told(&host)[0].2, Some(3307));
     }
 
     #[test]

@@ -243,7 +243,7 @@ async fn catalog(setup: &Setup, repository: &Repository, found: &mut Checks) {
             found.add(Level::Bad, "catalog", text, hint);
         } else {
             match unwritable(&setup.config.paths.state_dir) {
-                Some(why) => found.add(Level::Bad, "catalog", &why, Some("make room there")),
+                Some(why) => found.add(Level::Bad, "catalog", why, None),
                 None => found.good("catalog", format!("intact, knows {backups} backup(s)")),
             }
         }

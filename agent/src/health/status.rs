@@ -58,6 +58,8 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
     for (id, source) in &setup.config.sources {
         all.push(one(setup, catalog, id, source, now).await?);
     }
+    let unkept = unwritable(&setup.config.paths.state_dir);
+    all.iter_mut().for_each(|status| status.unkept.clone_from(&unkept));
     if all.is_empty() {
         return Ok(all);
     }
@@ -338,7 +340,7 @@ async fn one(
         refusals: refused(&met),
         met,
         forgotten: setup.forgotten(catalog),
-        unkept: unwritable(&setup.config.paths.state_dir),
+        unkept: None,
         lost: None,
         gone: engine::of(source).gone(setup, id),
     })

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -66,13 +66,19 @@ pub(crate) fn fill(mut file: File, path: &Path, text: &str) -> Result<()> {
 /// So much is written to see whether that can be.
 static TRIED: [u8; 64 << 10] = [0; 64 << 10];
 
-/// Why nothing can be written into a directory, where its disk is full or read-only; a file without a name is
-/// tried. Nothing where it can be, or where this account may not.
+/// Why nothing can be written into a directory of this account's, where its disk is full or read-only, and what
+/// to do; a file without a name is tried. Nothing where it can be, or where it is not this account's.
 pub(crate) fn unwritable(directory: &Path) -> Option<String> {
+    if directory.metadata().ok()?.uid() != rustix::process::geteuid().as_raw() {
+        return None;
+    }
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = open(directory, flags, Mode::from_raw_mode(0o600)).map_err(io::Error::from);
     let error = file.and_then(|file| File::from(file).write_all(&TRIED)).err()?;
-    let kinds = [ErrorKind::StorageFull, ErrorKind::ReadOnlyFilesystem, ErrorKind::QuotaExceeded];
-    let why = || format!("nothing can be written into {} ({error})", directory.display());
-    kinds.contains(&error.kind()).then(why)
+    let advice = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room there",
+        ErrorKind::ReadOnlyFilesystem => "mount it so that it can be written",
+        _ => return None,
+    };
+    Some(format!("nothing can be written into {} ({error}): {advice}", directory.display()))
 }

@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -112,16 +113,19 @@ pub(crate) fn claim(path: &Path) -> Result<Result<File, String>> {
     }
     let mut file = match taken.with_context(|| format!("take the lock {}", path.display()))? {
         Taken::Ours(file) => file,
-        Taken::Held(file) => {
-            let mut holder = String::new();
-            let _ = file.take(200).read_to_string(&mut holder);
-            return Ok(Err(holder.trim().to_owned()));
-        }
+        Taken::Held(file) => return Ok(Err(holder(file))),
     };
     file.set_len(0)?;
     file.rewind()?;
     writeln!(file, "process {}", std::process::id())?;
     Ok(Ok(file))
+}
+
+/// What is known of the process that has a lock.
+fn holder(file: File) -> String {
+    let mut holder = String::new();
+    let _ = file.take(200).read_to_string(&mut holder);
+    holder.trim().to_owned()
 }
 
 /// A source is worked on by one process of a host at a time.
@@ -146,13 +150,15 @@ impl SourceLock {
     pub(crate) fn take_alone(directory: &Path, other: &Path, source: &SourceId) -> Result<Self> {
         let lock = SourceLock::take(directory, source)?;
         let path = place(other, source);
-        match is_locked(&path) {
-            Some(true) => {
-                let holder = std::fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
-                Err(AgentError::Busy { source_name: source.clone(), holder }.into())
-            }
-            _ => Ok(lock),
+        let inode = |path: &Path| path.metadata().map(|found| (found.dev(), found.ino())).ok();
+        // Both may be one place.
+        let is_ours =
+            inode(&path).is_some_and(|file| inode(&place(directory, source)) == Some(file));
+        if is_ours || is_locked(&path) != Some(true) {
+            return Ok(lock);
         }
+        let holder = open_file(&path).map(holder).unwrap_or_default();
+        Err(AgentError::Busy { source_name: source.clone(), holder }.into())
     }
 }
 
@@ -178,5 +184,6 @@ mod tests {
             drop(held);
         }
         drop(take(state, runtime).unwrap());
+        drop(take(state, state).unwrap());
     }
 }

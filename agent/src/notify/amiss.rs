@@ -80,9 +80,14 @@ impl Seen {
         if !self.sources.contains(&source) || self.unknown.contains(key) {
             return false;
         }
-        let by_look = OF_JOBS.iter().chain(&OF_BUCKET).any(|known| known == code);
-        if self.forgotten.contains(&source) && !by_look {
-            return false;
+        if self.forgotten.contains(&source) {
+            let well = || self.well.contains(&(source.clone(), "backup".to_owned()));
+            match code.as_str() {
+                code if OF_MEMORY.contains(&code) => return false,
+                // A backup that was made since tells that it is over.
+                code if OF_BACKUPS.contains(&code) && !well() => return false,
+                _ => {}
+            }
         }
         !OF_JOBS.contains(&code.as_str()) || self.well.contains(&(source, subject.clone()))
     }
@@ -101,8 +106,47 @@ pub(crate) fn concerns(
     of_sources && !of_itself && severity >= channel.min_severity
 }
 
-/// What is told of a source by what is seen of its bucket alone.
-const OF_BUCKET: [&str; 3] = ["bucket_unreadable", "marker_lost", "marker_newer"];
+/// What only a host's memory tells, once it was found.
+const OF_MEMORY: [&str; 9] = [
+    "object_gone",
+    "object_meddled",
+    "damaged",
+    "log_lost",
+    "log_refused",
+    "statement_in_doubt",
+    "verify_failed",
+    "drill_failed",
+    "drill_in_doubt",
+];
+
+/// What its memory tells of backups, until another one was made.
+const OF_BACKUPS: [&str; 5] =
+    ["no_good_backup", "rpo_breached", "job_failed", "job_stopped", "job_died"];
 
 /// What is amiss with a channel, which is its subject: the others tell it.
 pub(crate) const OF_CHANNELS: [&str; 2] = ["alert_path", "channel_fails"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_a_memory_told_stands_while_that_is_lost() {
+        let shop: SourceId = "shop".parse().unwrap();
+        let key = |code: &str| ("shop".to_owned(), code.to_owned(), String::new());
+        let known = Seen { sources: [shop.clone()].into(), ..Seen::default() };
+        let lost = Seen { forgotten: [shop.clone()].into(), ..known.clone() };
+        let backed_up = Seen { well: [(shop, "backup".to_owned())].into(), ..lost.clone() };
+        for (code, expected) in [
+            ("object_gone", [true, false, false]),
+            ("damaged", [true, false, false]),
+            ("job_failed", [true, false, true]),
+            ("rpo_breached", [true, false, true]),
+            ("bucket_unreadable", [true, true, true]),
+            ("log_gap", [true, true, true]),
+        ] {
+            let found = [&known, &lost, &backed_up].map(|seen| seen.is_over(&key(code)));
+            assert_eq!(found, expected, "{code}");
+        }
+    }
+}

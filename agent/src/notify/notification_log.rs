@@ -418,8 +418,6 @@ mod tests {
         let unknown = BTreeSet::from([gap("one").key()]);
         let unknown = Seen { unknown, ..seen(&[]) };
         assert_eq!(tell(&mut log, 5, &channel, &unknown), [], "and no run came to its end");
-        let forgotten = Seen { forgotten: BTreeSet::from(["shop".parse().unwrap()]), ..seen(&[]) };
-        assert_eq!(tell(&mut log, 5, &channel, &forgotten), [], "what it was told by is lost");
         let well = BTreeSet::from([("shop".parse().unwrap(), "backup".to_owned())]);
         let well = Seen { well, ..seen(&[]) };
         assert_eq!(tell(&mut log, 5, &channel, &well), [Event::Recovered; 2]);

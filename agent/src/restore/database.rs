@@ -61,7 +61,7 @@ pub(super) async fn into_database(
         }
     };
     let equal = match request.prove {
-        true => unless(stop, prove(&target, outlet, item)).await?,
+        true => prove(&target, (outlet, item), stop).await?,
         false => None,
     };
     let differences = compare_rows(&facts.together(&facts.tables), &facts.together(&found));
@@ -84,9 +84,14 @@ pub(super) async fn into_database(
 ///
 /// # Errors
 /// As [`DatabaseTarget::prove`]: it stays closed, and marked.
-async fn prove(target: &DatabaseTarget, outlet: &Outlet, item: &Item) -> Result<Option<Equality>> {
+async fn prove(
+    target: &DatabaseTarget,
+    (outlet, item): (&Outlet, &Item),
+    stop: &Stop,
+) -> Result<Option<Equality>> {
     outlet.meter.label(format!("proving {}", item.target));
-    target.prove().await.with_context(|| {
+    let proving = async { Ok(target.prove().await?) };
+    unless(stop, proving).await.with_context(|| {
         format!(
             "{} was loaded and counted, but not compared with its dump: it stays closed, and marked as \
              incomplete",

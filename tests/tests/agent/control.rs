@@ -23,7 +23,9 @@ fn an_agent_that_does_not_answer_is_told() {
     agent.signal(Signal::STOP);
     let said = shop.site.drctl(&["status", "--check"]).ended(3).out;
     assert!(
-        said.contains("the agent did not answer within 15 s: it may do nothing at all"),
+        said.contains(
+            "the agent did not answer within 15 s, and may do nothing at all: see its log"
+        ),
         "{said}"
     );
     agent.signal(Signal::CONT);

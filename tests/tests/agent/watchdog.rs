@@ -18,7 +18,7 @@ const WITHIN: &str = "200000";
 /// How many seconds the loop stands still at the least: ten times as long.
 const STANDSTILL: f64 = 2.0;
 
-/// A service manager, which hears at once what it is told: an agent waits for one that does not.
+/// A service manager, which hears at once what it is told.
 struct Manager {
     socket: PathBuf,
     heard: Arc<Mutex<Vec<String>>>,

@@ -2,7 +2,7 @@
 
 use drctl_tests::fake::Tools;
 use drctl_tests::servers::postgres::Postgres;
-use drctl_tests::site::Site;
+use drctl_tests::site::{Site, until};
 
 use crate::cancel::{ended, start};
 use crate::common::Shop;
@@ -20,6 +20,9 @@ fn a_server_that_stops_in_the_middle_of_a_dump_never_yields_a_manifest() {
     tools.pause("pg_dump", 300_000);
     let backup = start(&site, &["backup", "shop"]);
     tools.await_pause();
+    // It was asked for all that is asked beside the dump: only the tool's own session is left.
+    let left = "select count(*) from pg_stat_activity where application_name like 'drctl/%'";
+    until("its rows to be counted", || server.psql("postgres", left) == "1");
     server.crash();
     tools.go_on();
     let said = ended(backup).failed(10, "tool_failed");

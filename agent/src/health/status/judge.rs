@@ -156,8 +156,8 @@ impl SourceStatus {
     fn of_state(&self) -> Option<Judged> {
         let why = self.unkept.as_ref()?;
         let text = format!(
-            "{why}: backups go on, but neither they nor what is found are on record here, and nothing is \
-             removed; make room there"
+            "{why}. Backups go on, but neither they nor what is found are on record here, and nothing is \
+             removed"
         );
         Some(Judged::attention(FindingCode::StateUnwritable, "", text))
     }

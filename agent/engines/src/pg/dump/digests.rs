@@ -20,7 +20,8 @@ pub(super) fn through(counted: &[Counted], dump: &DumpShape) -> Vec<LoadedThroug
         Some(LoadedThrough {
             schema: table.rows.schema.clone(),
             table: table.rows.table.clone(),
-            root: format!("{schema}.{root}"),
+            root_schema: schema.clone(),
+            root: root.clone(),
         })
     };
     counted.iter().filter_map(of).collect()
@@ -40,7 +41,7 @@ pub(super) fn check(facts: &DatabaseFacts, dump: &DumpShape) -> Result<(), WalkE
     expected.sort_unstable();
     let of = |table: &DumpedTable| (table.rows, table.digest.unwrap_or_default());
     let mut found: Vec<_> = dump.tables.values().map(|table| (of(table), table)).collect();
-    found.sort_unstable_by_key(|(of, _)| *of);
+    found.sort_unstable_by(|(one, of), (other, than)| (one, &of.table).cmp(&(other, &than.table)));
     if let Some((_, table)) = first_other(&expected, &found) {
         return Err(other(&format!("the rows of {}.{}", table.schema, table.table)));
     }

@@ -304,6 +304,7 @@ impl DumpWalker {
             }
             Field::Tag => {
                 self.entry.tag = text();
+                self.entry.raw.name = raw.unwrap_or_default().to_vec();
                 Field::Description
             }
             Field::Description => {
@@ -314,6 +315,7 @@ impl DumpWalker {
                 let whole = raw.filter(|raw| (1..=DEFINITION_BYTES).contains(&raw.len()));
                 let text = whole.and_then(|raw| String::from_utf8(raw.to_vec()).ok());
                 self.entry.definition = text;
+                self.entry.raw.definition = raw.unwrap_or_default().to_vec();
                 Field::Drop
             }
             Field::Drop => Field::Copy,
@@ -323,6 +325,7 @@ impl DumpWalker {
             }
             Field::Namespace => {
                 self.entry.namespace = text();
+                self.entry.raw.schema = raw.unwrap_or_default().to_vec();
                 Field::Tablespace
             }
             Field::Tablespace => Field::TableAm,

@@ -4,6 +4,8 @@ use std::sync::PoisonError;
 
 use tokio::io::AsyncReadExt as _;
 
+use super::create::Creation;
+use super::waits::unblocked;
 use crate::common::EngineError;
 use crate::pg::dump::equality::{Equality, compare};
 use crate::pg::dump::stream::{WatchedRead, Watcher};
@@ -17,15 +19,16 @@ const AT_ONCE: usize = 256 << 10;
 impl DatabaseTarget {
     /// Dumps the database once more and compares that with the dump that was restored: the rows of each table
     /// by their digests, large objects, where sequences stand, and the names of all that there is. Nothing
-    /// where nothing was restored, or it was not [to be proven](super::RestoreOptions::prove).
+    /// where nothing was restored since the last time, or it was not [to be proven](super::RestoreOptions::prove).
     ///
     /// # Errors
     /// [`ServerError::Connect`](crate::pg::server::ServerError::Connect) and its like; what `pg_dump` fails by.
     pub async fn prove(&self) -> Result<Option<Equality>, EngineError> {
-        let fed = self.fed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let fed = self.fed.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(fed) = fed else { return Ok(None) };
-        let again = self.dumped_again().await?;
-        Ok(Some(compare(&fed, &again)))
+        let Creation { server, application, name, .. } = &self.creation;
+        let again = unblocked(server, application, name, self.dumped_again()).await?;
+        Ok(Some(compare(&fed, &again, self.options.owner)))
     }
 
     async fn dumped_again(&self) -> Result<DumpShape, EngineError> {

@@ -19,6 +19,15 @@ pub(super) struct Entry {
     pub(super) definition: Option<String>,
     /// The beginning of the statement that loads its rows.
     pub(super) copy: String,
+    /// Schema, name and statement as they are written, in whatever encoding that is.
+    pub(super) raw: Raw,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Raw {
+    pub(super) schema: Vec<u8>,
+    pub(super) name: Vec<u8>,
+    pub(super) definition: Vec<u8>,
 }
 
 impl Entry {

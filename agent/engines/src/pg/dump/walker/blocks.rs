@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::block::{BLOCK_BLOBS, BLOCK_DATA, Due, Entry};
+use super::block::{BLOCK_BLOBS, BLOCK_DATA, Due, Entry, Raw};
 use super::field::Field;
 use super::fold::{Fold, of_parts};
 use crate::pg::dump::{DumpWalker, WalkError};
@@ -17,22 +17,19 @@ impl DumpWalker {
         if entry.is_of_database() {
             return;
         }
-        let named = [&entry.description, &entry.namespace, &entry.tag];
+        let (kind, Raw { schema, name, definition }) = (&entry.description, &entry.raw);
+        let is_sequence = kind == SEQUENCE;
         if let Some(key) = self.key {
-            let [kind, schema, name] = named.map(|text| text.as_bytes());
-            self.shape.digested.objects.add(of_parts(key, &[kind, schema, name]));
-            if entry.description == SEQUENCE {
-                let stands = entry.definition.as_deref().unwrap_or_default().as_bytes();
-                self.shape.digested.sequences.add(of_parts(key, &[schema, name, stands]));
+            self.shape.digested.objects.add(of_parts(key, &[kind.as_bytes(), schema, name]));
+            if is_sequence {
+                self.shape.digested.sequences.add(of_parts(key, &[schema, name, definition]));
             }
         }
-        if self.names {
-            let [kind, schema, name] = named.map(String::clone);
-            if entry.description == SEQUENCE {
-                let stands = entry.definition.clone().unwrap_or_default();
-                self.shape.stands.insert((schema.clone(), name.clone()), stands);
-            }
-            *self.shape.named.entry((kind, schema, name)).or_default() += 1;
+        if self.names && is_sequence {
+            self.shape.stands.insert((schema.clone(), name.clone()), definition.clone());
+        } else if self.names {
+            let named = (kind.clone(), schema.clone(), name.clone());
+            *self.shape.named.entry(named).or_default() += 1;
         }
     }
 

@@ -57,10 +57,11 @@ pub struct DumpShape {
     pub large_objects: u64,
     /// What is digested beside rows, where there is a key.
     pub digested: Digested,
-    /// What the table of contents names, where that was wished for: kind, schema and name, and how often.
-    pub named: BTreeMap<(String, String, String), u64>,
+    /// What the table of contents names, where that was wished for: kind, schema and name in the encoding of the
+    /// dump, and how often. Sequences' values are not among it.
+    pub named: BTreeMap<(String, Vec<u8>, Vec<u8>), u64>,
     /// Where each sequence stands, by schema and name, where names are remembered: the statement that says so.
-    pub stands: BTreeMap<(String, String), String>,
+    pub stands: BTreeMap<(Vec<u8>, Vec<u8>), Vec<u8>>,
     /// Entries that make something where nothing is: a table, a function, a schema, and so on.
     pub objects: u64,
     /// Statements about the database itself: the kind of each, and its text where it can be run.
