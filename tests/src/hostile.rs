@@ -157,7 +157,7 @@ pub fn poison(shop: &impl Cluster, mark: &Path) {
         shop.sql(&format!(
             "create function at_login() returns event_trigger language plpgsql as \
              $$ begin if current_setting('data_directory') <> '{1}' then \
-             copy (select 1) to program 'touch {0} evil.was.here'; end if; end $$; \
+             copy (select 1) to program 'cat >/dev/null; touch {0} evil.was.here'; end if; end $$; \
              create event trigger at_login on login execute function at_login(); \
              alter event trigger at_login enable always",
             mark.display(),
@@ -224,7 +224,8 @@ pub fn nothing_is_run_or_reached(shop: &impl Cluster, outside: &[PathBuf]) {
     has_our_settings(shop, &open);
     let (script, told) =
         (script(shop, outside, marks.path(), &path), path.join("sandbox/tmp/told"));
-    let _ = asked(shop, &open, &format!("copy (select 1) to program '{script}'")).ended(0);
+    let _ = asked(shop, &open, &format!("copy (select 1) to program 'cat >/dev/null; {script}'"))
+        .ended(0);
     assert_eq!(fs::read_to_string(told).expect("it ran"), "0\n0\nend\n");
     // Another server on the same files would not see this one.
     let mut second = shop.as_owner(shop.server().bin_dir().join("postgres"));

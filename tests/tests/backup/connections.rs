@@ -17,7 +17,7 @@ fn encrypted() -> Postgres {
     let data = server.data_dir().display().to_string();
     // By the server's own account, which the key has to belong to.
     let make = format!(
-        "copy (select 1) to program 'cd {data} && openssl req -x509 -newkey rsa:2048 -nodes \
+        "copy (select 1) to program 'cat >/dev/null; cd {data} && openssl req -x509 -newkey rsa:2048 -nodes \
          -keyout server.key -out server.crt -days 2 -subj /CN=localhost \
          -addext subjectAltName=DNS:localhost 2> /dev/null && chmod 600 server.key'"
     );

@@ -106,7 +106,7 @@ fn links_that_were_planted_in_the_sandbox_are_refused_at_its_door() {
     let (open, _folder, path) = opened(&shop, &last, &[]);
     let _ends = Ends(path.clone());
     let mut psql = shop.as_owner(shop.server.bin_dir().join("psql"));
-    let plant = "copy (select 1) to program 'ln -s /etc/passwd base/planted'";
+    let plant = "copy (select 1) to program 'cat >/dev/null; ln -s /etc/passwd base/planted'";
     psql.args(["-XAtq", "-h", open["socket"].as_str().unwrap(), "-U", "postgres", "-c", plant]);
     assert!(psql.arg("postgres").status().unwrap().success());
     let to = path.display().to_string();
@@ -155,7 +155,7 @@ fn settings_of_roles_and_databases_do_not_hold_for_a_recovery() {
     let mut script = format!(
         "create role clerk; create schema trap; grant usage on schema trap to public; \
          create function trap.pg_is_in_recovery() returns boolean language plpgsql as \
-         $$ begin copy (select 1) to program 'touch {} evil.was.here'; return false; end $$; \
+         $$ begin copy (select 1) to program 'cat >/dev/null; touch {} evil.was.here'; return false; end $$; \
          create view trap.pg_locks as select * from pg_catalog.pg_locks where false;",
         mark.display()
     );
