@@ -7,7 +7,7 @@ use drctl_tests::site::Site;
 use crate::common::Shop;
 
 /// Takes the main identity off the host: the file, and the line that names it.
-fn remove_identity(site: &Site) {
+pub(crate) fn remove_identity(site: &Site) {
     fs::remove_file(site.identity()).unwrap();
     let text = fs::read_to_string(site.config()).unwrap();
     let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("identity = ")).collect();

@@ -7,6 +7,7 @@ use drctl_tests::servers::minio::Minio;
 use drctl_tests::servers::sts::{Temporary, WRITES, assume};
 
 use crate::common::Shop;
+use crate::identity::remove_identity;
 use crate::prune::{backups, going, listed, may_not_remove, newest_first, plan, remove};
 use crate::s3;
 
@@ -84,6 +85,11 @@ fn a_host_that_may_not_delete_backs_up_and_removes_nothing() {
         assert_eq!(listed(&shop), newest_first(&ids[2..]));
         let _ = shop.site.drctl(&["status", "--check"]).ended(0);
         let _ = shop.site.backup();
+        // Whoever may remove opens nothing by that.
+        remove_identity(&shop.site);
+        let files = shop.site.path(&format!("files-{versions}")).display().to_string();
+        let restore = ["restore", "shop", "--latest", "--to-files", &files];
+        let _ = shop.site.fails(9, "no_identity", &restore);
         // Those that name nobody remove nothing either.
         fs::write(shop.site.path("pruner.secret"), "wrong").unwrap();
         let yes = ["--json", "prune", "shop", "--yes=0123456789abcdef"];
