@@ -61,7 +61,7 @@ pub struct TablespaceFacts {
 }
 
 /// One dumped database: how to create it again, and what must be in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DatabaseFacts {
     /// Its name.
     pub name: String,
@@ -199,14 +199,8 @@ mod tests {
             encoding: "UTF8".into(),
             collate: "C".into(),
             ctype: "C".into(),
-            provider: None,
-            bytes: 0,
-            tables: vec![],
-            runs: None,
-            runs_unowned: None,
-            forced: None,
-            digests: None,
             through: vec![through("a"), through("b")],
+            ..DatabaseFacts::default()
         };
         let together = facts.together(&[rows("a", 1), rows("b", 2), rows("c", 4)]);
         let all = TableRows { schema: "s".into(), table: "all".into(), rows: 3 };

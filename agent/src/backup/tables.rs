@@ -267,14 +267,8 @@ mod tests {
                 encoding: String::new(),
                 collate: String::new(),
                 ctype: String::new(),
-                provider: None,
-                bytes: 0,
                 tables: tables.iter().map(row).collect(),
-                runs: None,
-                runs_unowned: None,
-                forced: None,
-                digests: None,
-                through: vec![],
+                ..DatabaseFacts::default()
             };
             let content = Content::Database(Box::new(facts));
             StreamFacts { id: StreamId::database(0), plain_xxh128: String::new(), content }

@@ -94,9 +94,8 @@ pub async fn report(
         let mut ran = Vec::new();
         // Of reports those who read one know.
         for kind in JobKind::ALL.into_iter().filter(|kind| *kind != JobKind::Report) {
-            let looked_at = LOOKED_AT.max(KEPT);
             let jobs =
-                last_runs(&setup, catalog, (kind, &status.source, looked_at), &noted).await?;
+                last_runs(&setup, catalog, (kind, &status.source, LOOKED_AT), &noted).await?;
             ran.extend(runs(kind, &jobs, (from, to)));
         }
         reports.push(Report {

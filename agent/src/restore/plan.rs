@@ -405,14 +405,7 @@ mod tests {
                 encoding: String::new(),
                 collate: String::new(),
                 ctype: String::new(),
-                provider: None,
-                bytes: 0,
-                tables: vec![],
-                runs: None,
-                runs_unowned: None,
-                forced: None,
-                digests: None,
-                through: vec![],
+                ..DatabaseFacts::default()
             })),
         };
         let cases = [

@@ -108,14 +108,7 @@ mod tests {
                 encoding: String::new(),
                 collate: String::new(),
                 ctype: String::new(),
-                provider: None,
-                bytes: 0,
-                tables: Vec::new(),
-                runs: None,
-                runs_unowned: None,
-                forced: None,
-                digests: None,
-                through: vec![],
+                ..DatabaseFacts::default()
             };
             let content = Content::Database(Box::new(database));
             let plain_xxh128 = String::new();

@@ -118,14 +118,11 @@ pub(crate) fn facts() -> Facts {
         encoding: "UTF8".to_owned(),
         collate: "C.UTF-8".to_owned(),
         ctype: "C.UTF-8".to_owned(),
-        provider: None,
         bytes: 8_000_000,
         tables: tables.into(),
         runs: Some(vec!["constraint c of public.t runs public.f of app".to_owned()]),
-        runs_unowned: None,
         forced: Some(vec!["public.t".to_owned()]),
-        digests: None,
-        through: vec![],
+        ..DatabaseFacts::default()
     };
     let entry = |id, content| StreamFacts { id, plain_xxh128: "0".repeat(32), content };
     Facts {

@@ -101,12 +101,7 @@ mod tests {
             encoding: "UTF8".into(),
             collate: "C".into(),
             ctype: "C".into(),
-            provider: None,
-            bytes: 0,
             tables: tables.iter().map(rows).collect(),
-            runs: None,
-            runs_unowned: None,
-            forced: None,
             digests: Some(DumpDigests {
                 key: RowKey([1; 16]),
                 tables: tables.iter().map(|(_, one)| digest(*one)).collect(),
@@ -114,7 +109,7 @@ mod tests {
                 sequences: Folded::default(),
                 objects: Folded::default(),
             }),
-            through: vec![],
+            ..DatabaseFacts::default()
         }
     }
 

@@ -37,14 +37,8 @@ mod tests {
                 encoding: "UTF8".into(),
                 collate: "C".into(),
                 ctype: "C".into(),
-                provider: None,
-                bytes: 0,
                 tables: rows.iter().map(row).collect(),
-                runs: None,
-                runs_unowned: None,
-                forced: None,
-                digests: None,
-                through: vec![],
+                ..DatabaseFacts::default()
             };
             let content = Content::Database(Box::new(facts));
             StreamFacts { id: StreamId::database(0), plain_xxh128: String::new(), content }

@@ -136,11 +136,10 @@ impl Equality {
         } else if expected.digest.is_none() {
             self.count(format!("{name}: no digest was made when it was dumped"));
         } else if expected.copies != there.copies {
-            let sets = |group: &Group<'_>| -> BTreeSet<BTreeSet<String>> {
-                let owned = |copy: &&str| columns(copy).into_iter().map(str::to_owned).collect();
-                group.copies.iter().map(owned).collect()
-            };
-            match sets(expected) == sets(there) {
+            let sets = [expected, there].map(|group| {
+                group.copies.iter().map(|copy| columns(copy)).collect::<BTreeSet<_>>()
+            });
+            match sets[0] == sets[1] {
                 true => self.count(format!("{name}: its columns stand in another order")),
                 false => self.say(format!("{name} has other columns")),
             }

@@ -401,14 +401,7 @@ mod tests {
             encoding: "UTF8".into(),
             collate: "C".into(),
             ctype: "C".into(),
-            provider: None,
-            bytes: 0,
-            tables: Vec::new(),
-            runs: None,
-            runs_unowned: None,
-            forced: None,
-            digests: None,
-            through: vec![],
+            ..DatabaseFacts::default()
         };
         let targets = |names: &[&str]| {
             let target = |name: &&str| RestoreDatabase {

@@ -277,14 +277,7 @@ mod tests {
             encoding: "UTF8".into(),
             collate: "C".into(),
             ctype: "it's".into(),
-            provider: None,
-            bytes: 0,
-            tables: Vec::new(),
-            runs: None,
-            runs_unowned: None,
-            forced: None,
-            digests: None,
-            through: vec![],
+            ..DatabaseFacts::default()
         };
         let options = RestoreOptions { jobs: 1, spool_dir: "/tmp".into(), owner, prove: false };
         DatabaseTarget::new(server, facts, "shop2".into(), options, "drctl/x".into())
