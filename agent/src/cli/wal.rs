@@ -12,7 +12,7 @@ use super::screen::Screen;
 use crate::engine::wal::{Ahead, Fetched, LogRequest, Push, note_refusal};
 use crate::engine::{self, StreamOptions, fetch_of, index, stream};
 use crate::host::{AgentError, Exit, Setup, Stop};
-use crate::log::LogStore;
+use crate::log::{HeldLog, LogStore};
 use crate::repository::findings::Findings;
 use crate::restore::cluster::take;
 
@@ -54,6 +54,7 @@ pub(super) async fn wal(
                 heartbeat_table: *heartbeat_table,
                 bears: None,
                 catch_up: None,
+                held: HeldLog::default(),
             };
             let say = |text| screen.say(text);
             stream(setup, source, &options, &say, stop).await.map(|()| Exit::Success)

@@ -83,7 +83,7 @@ impl Beats {
                 // One that was written before it says nothing of the sources.
                 self.next = Instant::now();
             }
-            let host = look.unanswered.first().map(|one| one.amiss().code);
+            let host = look.host.unanswered.first().map(|one| one.amiss().code);
             let sources = sources.iter().filter_map(amiss).collect();
             let host = host.into_iter().collect();
             self.found = Some(BeatFindings { looked: look.at, host, sources });

@@ -9,10 +9,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Told;
 use super::threads::spawn;
-use crate::audit::ship_soon;
+use crate::audit::{Standing, ship_soon, standing};
 use crate::health::{SourceStatus, discover, status};
 use crate::host::Setup;
-use crate::notify::{Unanswered, unanswered};
+use crate::notify::{Unanswered, acknowledged, unanswered};
 
 /// How long it is from one look to the next.
 const EVERY: Duration = Duration::from_secs(300);
@@ -36,12 +36,22 @@ pub(super) struct Look {
     pub(super) hangs: bool,
     /// When.
     pub(super) at: Timestamp,
-    /// How many database servers of this host no source backs up.
-    pub(super) unprotected: usize,
     /// Where every source stands; why that is not known, where it is not.
     pub(super) sources: Result<Vec<SourceStatus>, String>,
+    pub(super) host: OfHost,
+}
+
+/// What a look found of this host, whatever its sources.
+#[derive(Debug, Default)]
+pub(super) struct OfHost {
+    /// How many database servers no source backs up.
+    pub(super) unprotected: usize,
     /// The channels whose test messages nobody acknowledges.
     pub(super) unanswered: Vec<Unanswered>,
+    /// When each channel sent its last test message that a person has acknowledged.
+    pub(super) acknowledged: Vec<(String, Timestamp)>,
+    /// How the audit log stands.
+    pub(super) audit: Standing,
 }
 
 /// Looks, one after the other.
@@ -104,7 +114,7 @@ impl Looks {
             false => self.under_way = Some((Instant::now(), now)),
         }
         let sources = Err(why);
-        Some(Look { number, hangs: true, at, unprotected: 0, sources, unanswered: Vec::new() })
+        Some(Look { number, hangs: true, at, sources, host: OfHost::default() })
     }
 
     fn start(&mut self, setup: &Setup, at: Timestamp, tell: UnboundedSender<Told>) {
@@ -112,18 +122,11 @@ impl Looks {
         self.number += 1;
         let (setup, number) = (setup.clone(), self.number);
         let ended = move |found: Result<_>| {
-            let (sources, unanswered, unprotected) = match found {
-                Ok((sources, unanswered, unprotected)) => (Ok(sources), unanswered, unprotected),
-                Err(error) => (Err(format!("{error:#}")), Vec::new(), 0),
+            let (sources, host) = match found {
+                Ok((sources, host)) => (Ok(sources), host),
+                Err(error) => (Err(format!("{error:#}")), OfHost::default()),
             };
-            let _ = tell.send(Told::Looked(Look {
-                number,
-                hangs: false,
-                at,
-                unprotected,
-                sources,
-                unanswered,
-            }));
+            let _ = tell.send(Told::Looked(Look { number, hangs: false, at, sources, host }));
         };
         match spawn("look".to_owned(), async move || look(&setup).await, ended) {
             Ok(()) => self.under_way = Some((Instant::now(), at)),
@@ -149,7 +152,7 @@ impl Looks {
     }
 }
 
-async fn look(setup: &Setup) -> Result<(Vec<SourceStatus>, Vec<Unanswered>, usize)> {
+async fn look(setup: &Setup) -> Result<(Vec<SourceStatus>, OfHost)> {
     // A command that looks makes no catalog; the agent needs one anyway.
     let catalog = match setup.catalog_path().exists() {
         true => setup.known_catalog().await?,
@@ -159,7 +162,13 @@ async fn look(setup: &Setup) -> Result<(Vec<SourceStatus>, Vec<Unanswered>, usiz
     let unprotected = found.servers.iter().filter(|one| one.is_unprotected()).count();
     let sources = status(setup, &catalog).await?;
     ship_soon(setup).await;
-    Ok((sources, unanswered(setup, &catalog).await, unprotected))
+    let host = OfHost {
+        unprotected,
+        unanswered: unanswered(setup, &catalog).await,
+        acknowledged: acknowledged(setup, &catalog).await,
+        audit: standing(setup),
+    };
+    Ok((sources, host))
 }
 
 #[cfg(test)]
@@ -175,8 +184,8 @@ mod tests {
     }
 
     fn found(number: u64) -> Look {
-        let (sources, unanswered) = (Ok(Vec::new()), Vec::new());
-        Look { number, hangs: false, at: NOW, unprotected: 0, sources, unanswered }
+        let sources = Ok(Vec::new());
+        Look { number, hangs: false, at: NOW, sources, host: OfHost::default() }
     }
 
     #[test]

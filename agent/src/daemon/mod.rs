@@ -203,7 +203,9 @@ impl Agent {
     async fn arm(&mut self) -> Result<()> {
         let now = self.setup.clock.now();
         systemd::status(reply::line(self));
-        self.metrics.turn(self.scheduler.rows(now), self.refused.is_some());
+        let held =
+            self.running.iter().filter_map(|(key, run)| Some((key.clone(), run.held.read()?)));
+        self.metrics.turn(self.scheduler.rows(now), held.collect(), self.refused.is_some());
         self.alarm.set(now, self.scheduler.next_wake(now)).await
     }
 
@@ -323,6 +325,7 @@ impl Agent {
                 self.setup = new;
                 self.pushes.turn(&self.setup);
                 self.refused = None;
+                self.looks.soon();
                 tracing::info!(
                     sources = self.setup.config.sources.len(),
                     "the configuration was read again"

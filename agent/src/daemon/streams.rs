@@ -5,7 +5,7 @@ use std::time::Duration;
 use drctl_policies::{LogSettings, LogWay};
 
 use crate::engine::StreamOptions;
-use crate::log::CatchUp;
+use crate::log::{CatchUp, HeldLog};
 
 /// How long written log may wait until it is stored, as `wal stream` has it.
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -17,7 +17,11 @@ const PUTS: usize = 4;
 const AWAY: Duration = Duration::from_secs(120);
 
 /// The options of a stream.
-pub(super) fn options(log: &LogSettings, catch_up: Option<CatchUp>) -> StreamOptions {
+pub(super) fn options(
+    log: &LogSettings,
+    catch_up: Option<CatchUp>,
+    held: HeldLog,
+) -> StreamOptions {
     StreamOptions {
         interval: INTERVAL,
         synchronous: log.way == LogWay::Synchronous,
@@ -27,5 +31,6 @@ pub(super) fn options(log: &LogSettings, catch_up: Option<CatchUp>) -> StreamOpt
         heartbeat_table: log.heartbeat_table,
         bears: Some(AWAY),
         catch_up,
+        held,
     }
 }

@@ -188,7 +188,7 @@ impl Telling {
                 self.is_over("look_failed");
                 let mut found = Found::default();
                 sources.iter().for_each(|status| found.add(status));
-                found.amiss.extend(look.unanswered.iter().map(|one| one.amiss()));
+                found.amiss.extend(look.host.unanswered.iter().map(|one| one.amiss()));
                 self.found = Some(found);
             }
             Err(why) => {

@@ -19,6 +19,7 @@ use crate::backup::RequestedKind;
 use crate::engine::{backup, index, stream};
 use crate::health::scrub;
 use crate::host::{AgentError, Failure, Meter, Setup, Stop, Stopper};
+use crate::log::HeldLog;
 use crate::prune::remove_unattended;
 
 /// A run that is under way.
@@ -27,6 +28,8 @@ pub(super) struct Running {
     pub(super) since: Timestamp,
     /// How far it is.
     pub(super) meter: Meter,
+    /// What log its server holds, where it streams that.
+    pub(super) held: HeldLog,
     stopper: Stopper,
     /// What records say of it, beside their own fields.
     pub(super) span: Span,
@@ -66,12 +69,14 @@ pub(super) fn begin(
     let (source, job) = (key.source.as_str(), key.kind.as_str());
     let span = error_span!("run", source, job, run = Empty, code = Empty);
     let since = setup.clock.now();
-    let running = Running { since, meter: meter.clone(), stopper, span: span.clone() };
+    let held = HeldLog::default();
+    let running =
+        Running { since, meter: meter.clone(), held: held.clone(), stopper, span: span.clone() };
     let name = format!("{} {}", key.kind.as_str(), key.source);
     let (setup, of, until) = (setup.clone(), key.clone(), stop.clone());
     let work = async move || {
         let run = async {
-            let done = work(&setup, (&of, due), &gives_way, (&meter, &until)).await;
+            let done = work(&setup, (&of, due), &gives_way, (&meter, held, &until)).await;
             gives_way.tell(&of);
             done
         };
@@ -171,7 +176,7 @@ async fn work(
     setup: &Setup,
     (key, due): (&JobKey, Option<Timestamp>),
     gives_way: &GivesWay,
-    (meter, stop): (&Meter, &Stop),
+    (meter, held, stop): (&Meter, HeldLog, &Stop),
 ) -> Result<Made> {
     let source = key.source.as_str();
     match key.kind {
@@ -197,7 +202,7 @@ async fn work(
             let configured = setup.source(source)?.1;
             let log = configured.engine.log().context("the source has no log")?;
             let catch_up = gives_way.catch_up(configured.policy.objectives.rpo);
-            let options = options(log, catch_up);
+            let options = options(log, catch_up, held);
             let say = |text: String| tracing::info!(source, "{text}");
             stream(setup, source, &options, &say, stop).await?;
             if !stop.is_requested() {

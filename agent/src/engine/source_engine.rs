@@ -10,7 +10,7 @@ use super::handed::HandsLog;
 use super::pg::Gone;
 use crate::backup::{BackedUp, Order, RequestedKind};
 use crate::host::{Checks, Setup, Stop};
-use crate::log::{CatchUp, LogStore};
+use crate::log::{CatchUp, HeldLog, LogStore};
 use crate::repository::Repository;
 
 /// A source whose server is to be replaced by a restored cluster.
@@ -51,6 +51,8 @@ pub(crate) struct StreamOptions {
     pub(crate) bears: Option<Duration>,
     /// What it gives way to while no commit waits for it; nothing: to nothing.
     pub(crate) catch_up: Option<CatchUp>,
+    /// Where it says what the server holds because it is not stored yet.
+    pub(crate) held: HeldLog,
 }
 
 /// A source whose log is streamed.

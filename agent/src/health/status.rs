@@ -7,6 +7,7 @@ mod jobs;
 mod judge;
 mod kept;
 mod no_log;
+mod stock;
 
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ use crate::repository::accept::is_accepted;
 use crate::repository::chain::Family;
 use crate::repository::drills::newest_in_doubt;
 use crate::repository::findings::refused;
-use crate::repository::inventory::{not_counted, there};
+use crate::repository::inventory::not_counted;
 use crate::repository::losses::look_for_losses;
 use crate::repository::memory::{CONTRADICTS, is_of_drill};
 use crate::repository::statements::statements;
@@ -43,6 +44,7 @@ use dead::{late, within};
 pub use findings::Judged;
 pub use health::Health;
 pub use judge::{Amiss, Bad, LogStatus, SourceStatus};
+use stock::Stock;
 
 /// Where every configured source stands: from the catalog, but for the bucket's marker, and the log
 /// of clusters, which is looked for in the bucket.
@@ -86,7 +88,7 @@ pub async fn status(setup: &Setup, catalog: &Catalog) -> Result<Vec<SourceStatus
         }
     }
     for status in &mut all {
-        without_lost(catalog, status, now).await?;
+        stock::take(catalog, status, now).await?;
         if let Ok(repository) = &opened {
             let _ = within(deadline, settle_change(repository, status)).await;
         }
@@ -197,32 +199,6 @@ async fn settle_change(repository: &Repository, status: &mut SourceStatus) {
     }
 }
 
-/// What is gone, or was removed on purpose, is no good backup, and neither is what is based on it: the
-/// newest one that is there counts instead.
-async fn without_lost(catalog: &Catalog, status: &mut SourceStatus, now: Timestamp) -> Result<()> {
-    let Some(newest_good) = status.newest_good.as_ref() else { return Ok(()) };
-    let mut there = there(catalog, &status.source, &status.vanished).await?;
-    let lost = newest_good.backup.clone();
-    let is_there = there.iter().any(|one| one.backup == lost);
-    if is_there && Family::of(&there).broken(newest_good).is_none() {
-        return Ok(());
-    }
-    let memory = Memory::of(catalog, Some(&status.source)).await?;
-    memory.mark(&mut there);
-    let family = Family::of(&there);
-    let is_good = |one: &&BackupSummary| one.is_good() && family.broken(one).is_none();
-    let counts: Vec<&BackupSummary> = there.iter().filter(is_good).collect();
-    let horizon = horizon(now);
-    let dated = newest(counts.iter().copied().filter(|one| one.taken() <= horizon));
-    status.age = dated.map(|good| now.duration_since(good.taken()));
-    status.newest_good = dated.or_else(|| newest(counts.iter().copied())).cloned();
-    // One that another host removed on purpose is none that was lost.
-    status.lost_good = (!status.vanished.is_empty()).then_some(lost);
-    status.bad =
-        told(&memory, &status.source, status.newest_good.as_ref().map(|good| good.started));
-    Ok(())
-}
-
 /// Looks at a cluster's log, and at what pgBackRest keeps of it.
 async fn look(
     (setup, said): (&Setup, Option<Info>),
@@ -287,8 +263,7 @@ async fn one(
     let age = known.as_ref().map(|good| now.duration_since(good.taken()));
     let newest_good = if known.is_some() { known } else { catalog.newest_good(id).await? };
     let all = catalog.backups(Some(id)).await?;
-    let future = all.iter().find(|one| one.is_good() && one.taken() > horizon);
-    let future = future.map(|one| one.backup.clone());
+    let is_future = |one: &&BackupSummary| one.is_good() && one.taken() > horizon;
     let newest = newest(all.iter().filter(|one| one.taken() <= horizon))
         .or_else(|| newest(all.iter()))
         .cloned();
@@ -328,7 +303,7 @@ async fn one(
         broken,
         changed: changed(id, &all, now),
         age,
-        future,
+        future: all.iter().find(is_future).map(|one| one.backup.clone()),
         rpo,
         last_job,
         jobs,
@@ -343,6 +318,7 @@ async fn one(
         unkept: None,
         lost: None,
         gone: engine::of(source).gone(setup, id),
+        stock: Stock::default(),
     })
 }
 

@@ -97,6 +97,21 @@ impl Unanswered {
     }
 }
 
+/// When each configured channel last sent a test message that a person has acknowledged.
+pub(crate) async fn acknowledged(setup: &Setup, catalog: &Catalog) -> Vec<(String, Timestamp)> {
+    let tests = match setup.config.notify.is_empty() {
+        true => Vec::new(),
+        false => catalog.alert_tests().await.unwrap_or_default(),
+    };
+    let names = setup.config.notify.keys();
+    names.filter_map(|name| Some((name.clone(), answered(name, &tests)?))).collect()
+}
+
+fn answered(name: &str, tests: &[AlertTest]) -> Option<Timestamp> {
+    let of_it = tests.iter().filter(|test| test.channel == name);
+    of_it.filter(|test| test.acked.is_some()).map(|test| test.sent).max()
+}
+
 /// The configured channels whose last test message nobody has acknowledged in time.
 pub(crate) async fn unanswered(setup: &Setup, catalog: &Catalog) -> Vec<Unanswered> {
     if setup.config.notify.is_empty() {
@@ -109,7 +124,7 @@ pub(crate) async fn unanswered(setup: &Setup, catalog: &Catalog) -> Vec<Unanswer
 
 fn late(now: Timestamp, name: &str, tests: &[AlertTest]) -> Option<Unanswered> {
     let of_it = || tests.iter().filter(|test| test.channel == name);
-    let answered = of_it().filter(|test| test.acked.is_some()).map(|test| test.sent).max();
+    let answered = answered(name, tests);
     // Of those that nobody answered the oldest one counts.
     let open = of_it().filter(|test| answered.is_none_or(|answered| test.sent > answered));
     let first = open.map(|test| test.sent).min()?;

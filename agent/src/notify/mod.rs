@@ -19,7 +19,7 @@ use std::time::Duration;
 use drctl_policies::{Channel, SecretRef, Way};
 use tokio::time::sleep;
 
-pub(crate) use self::alert_test::{Unanswered, unanswered};
+pub(crate) use self::alert_test::{Unanswered, acknowledged, unanswered};
 pub(crate) use self::amiss::{Amiss, Key, OF_JOBS, Seen, concerns};
 pub(crate) use self::extent::Extent;
 pub(crate) use self::notice::Notice;

@@ -51,6 +51,35 @@ fn what_was_missed_is_made_up_for_once() {
     assert_eq!(shop.site.manifests().len(), 2);
 }
 
+/// Adds to a shop's policy.
+fn append(shop: &Shop, text: &str) {
+    let policy = std::fs::read_to_string(shop.policy_file()).expect("a policy");
+    std::fs::write(shop.policy_file(), policy + text).expect("written");
+}
+
+#[test]
+fn what_was_missed_waits_for_its_window_unless_too_much_would_be_lost() {
+    let hours = |hours| Timestamp::now() + SignedDuration::from_hours(hours);
+    let time = |at: Timestamp| at.strftime("%H:%M").to_string();
+    let (opens, closes) = (hours(3), hours(4));
+    let shop = Shop::open(&opens.strftime("%-M %-H * * *").to_string());
+    append(
+        &shop,
+        &format!("\n[window]\nfrom = \"{}\"\nuntil = \"{}\"\n", time(opens), time(closes)),
+    );
+    backed_up_days_ago(&shop, 3);
+    let agent = Agent::start(&shop.site);
+    agent.says("missed 3 runs");
+    let job = agent.job("backup");
+    assert_eq!(job["waits_for"], "the window to open", "{job}");
+    let objective = "\n[objectives]\nrpo = \"26h\"\n";
+    append(&shop, objective);
+    let _ = shop.site.json(0, &["reload"]);
+    until("what was missed to be made up for", || shop.site.manifests().len() == 2);
+    let _ = agent.job_is("backup", |job| job["state"] == "idle");
+    let _ = agent.stop().ended(0);
+}
+
 #[test]
 fn what_never_ran_and_was_due_since_it_was_configured_is_made_up_for() {
     let shop = Shop::open("0 2 * * *");

@@ -119,6 +119,18 @@ fn a_scrape_tells_what_is_known_and_nothing_else() {
     );
     assert_eq!(after["drctl_source_unprotected{source=\"shop\"}"], 0.0);
     assert_eq!(after[runs], 1.0);
+    let took = after["drctl_backup_duration_seconds{source=\"shop\"}"];
+    let began: jiff::Timestamp = backup["started"].as_str().unwrap().parse().unwrap();
+    assert!((took - ended.duration_since(began).as_secs_f64()).abs() < 0.01, "{took}");
+    // One backup is all that there is, and the first and the last moment; an age is counted a little later.
+    assert_eq!(
+        after["drctl_source_stored_bytes{source=\"shop\"}"],
+        backup["sealed_bytes"].as_f64().unwrap()
+    );
+    let first = after["drctl_recoverable_from_timestamp_seconds{source=\"shop\"}"];
+    let last = after["drctl_recoverable_to_timestamp_seconds{source=\"shop\"}"];
+    assert!((first - last).abs() < 5.0, "{first} {last}");
+    assert_eq!(after["drctl_audit_broken"], 0.0);
     assert!(after["drctl_rpo_seconds{source=\"shop\"}"] < 60.0);
     assert!(!after.contains_key(no_good));
     assert!(!after.contains_key(unproven), "a dump has no drills");
@@ -263,11 +275,16 @@ fn rules_dashboard_and_page_name_the_metrics_that_there_are() {
         .map(|series| series.split('{').next().unwrap().to_owned())
         .collect();
     let _ = agent.stop().ended(0);
-    // A dump has neither log nor drill: figures::tests has a source with both.
+    // A dump has neither log nor drill (figures::tests, stream.rs), no channel is told (told.rs), and all of
+    // the audit log is in the bucket (host::tests).
     let of_others = [
         "drctl_recoverable_gaps",
         "drctl_drill_last_pass_timestamp_seconds",
         "drctl_source_unproven",
+        "drctl_log_held_bytes",
+        "drctl_log_disk_free_bytes",
+        "drctl_alert_path_last_ack_timestamp_seconds",
+        "drctl_audit_unshipped_since_timestamp_seconds",
     ];
     there.extend(of_others.map(str::to_owned));
     let page = metrics_of(&std::fs::read_to_string(root("docs/metrics.md")).unwrap());

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::channels::{secret, url};
 use crate::common::{NEVER, Shop};
+use crate::metrics::{looked, told_at};
 use crate::timed::Timed;
 
 /// Somebody who is told by a webhook.
@@ -244,7 +245,8 @@ fn a_program_that_hangs_ends_with_the_agent_and_its_children_too() {
     let agent = Agent::start(&shop.site);
     until("the program to run", || child.exists());
     let place = format!("/proc/{}/cmdline", fs::read_to_string(&child).unwrap().trim());
-    assert!(fs::read_to_string(&place).unwrap().contains("sleep"));
+    // Until then it is a shell, as the program is.
+    until("its child to sleep", || fs::read_to_string(&place).unwrap().contains("sleep"));
     let _ = agent.stop().ended(0);
     until("its child to be gone", || fs::read_to_string(&place).unwrap_or_default().is_empty());
 }
@@ -365,7 +367,15 @@ fn a_test_message_that_nobody_acknowledges_is_told_by_others() {
     let done = Command::new("sqlite3").arg(&catalog).arg(sql).status().expect("sqlite3");
     assert!(done.success());
     assert_eq!(unanswered()[0]["channel"], "one");
+    let port = told_at(&shop.site);
     let agent = Agent::start(&shop.site);
+    let answered =
+        |channel| format!("drctl_alert_path_last_ack_timestamp_seconds{{channel=\"{channel}\"}}");
+    let seen = looked(port);
+    assert!(
+        seen.contains_key(&answered("other")) && !seen.contains_key(&answered("one")),
+        "{seen:?}"
+    );
     let notice = other.hears("alert_path", &["begun"]);
     assert_eq!(notice["subject"], "one");
     assert!(one.of("alert_path").is_empty(), "nobody is told there that nobody is told there");

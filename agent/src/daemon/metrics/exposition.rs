@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text::encode};
 use prometheus_client::metrics::MetricType;
@@ -53,6 +54,32 @@ pub(super) fn text(metrics: &[Metric]) -> String {
     // Writing into a string does not fail.
     let _ = encode(&mut text, &registry);
     text
+}
+
+/// A figure that goes up and down.
+pub(super) fn gauge(name: &'static str, help: &'static str, series: Vec<(Labels, f64)>) -> Metric {
+    Metric { name, help, counts: false, series }
+}
+
+/// 1 for yes.
+pub(super) fn flag(yes: bool) -> f64 {
+    if yes { 1.0 } else { 0.0 }
+}
+
+/// Seconds since 1970.
+pub(super) fn seconds(at: Timestamp) -> f64 {
+    at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64()
+}
+
+/// A number of things.
+pub(super) fn count(n: usize) -> f64 {
+    wide(u64::try_from(n).unwrap_or(u64::MAX))
+}
+
+/// Beyond 2^53 it is rounded, as all of Prometheus' values are.
+#[expect(clippy::cast_precision_loss, reason = "Prometheus knows no other numbers")]
+pub(super) fn wide(n: u64) -> f64 {
+    n as f64
 }
 
 #[cfg(test)]

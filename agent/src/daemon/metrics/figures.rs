@@ -3,19 +3,30 @@
 use std::collections::BTreeMap;
 
 use drctl_model::{BackupKind, BackupSummary, JobKind, JobState};
-use drctl_policies::scheduler::{Outcome, Row, State};
+use drctl_policies::scheduler::{JobKey, Outcome, Row, State};
 use jiff::{SignedDuration, Timestamp};
 
-use super::exposition::{Labels, Metric};
+use super::exposition::{Labels, Metric, count, flag, gauge, seconds, wide};
+use super::host::{Host, of_agent};
 use super::{Told, word};
+use crate::daemon::look::OfHost;
 use crate::health::{Health, SourceStatus};
+use crate::log::Held;
 
 /// What a look found, in figures.
 #[derive(Debug, Default)]
-pub(super) struct Sources {
+pub(super) struct Seen {
     of: Vec<Source>,
-    /// Database servers of this host that no source backs up.
-    unprotected: usize,
+    host: Host,
+}
+
+/// The newest good backup of a source.
+#[derive(Debug)]
+struct Good {
+    ended: Timestamp,
+    took: SignedDuration,
+    plain_bytes: u64,
+    stored_bytes: u64,
 }
 
 /// One source.
@@ -24,11 +35,13 @@ struct Source {
     name: String,
     health: u8,
     findings: BTreeMap<(&'static str, &'static str), u64>,
-    /// When its newest good backup ended; its plain and its stored bytes.
-    good: Option<(Timestamp, u64, u64)>,
+    good: Option<Good>,
     attempt: Option<Timestamp>,
-    /// Up to when it can be recovered.
+    /// From when on, and up to when, it can be recovered.
+    from: Option<Timestamp>,
     until: Option<Timestamp>,
+    /// The bytes of all its backups in the bucket.
+    stored_bytes: u64,
     rpo: Option<SignedDuration>,
     gaps: Option<usize>,
     overdue: bool,
@@ -40,8 +53,8 @@ struct Source {
 }
 
 /// Takes the figures of what a look found that began `at` a time.
-pub(super) fn of_sources(at: Timestamp, all: &[SourceStatus], unprotected: usize) -> Sources {
-    Sources { of: all.iter().map(|one| of_source(at, one)).collect(), unprotected }
+pub(super) fn of_look(at: Timestamp, all: &[SourceStatus], host: &OfHost) -> Seen {
+    Seen { of: all.iter().map(|one| of_source(at, one)).collect(), host: Host::of(host) }
 }
 
 fn of_source(at: Timestamp, one: &SourceStatus) -> Source {
@@ -65,11 +78,15 @@ fn of_source(at: Timestamp, one: &SourceStatus) -> Source {
         name: one.source.to_string(),
         health,
         findings,
-        good: one
-            .newest_good
-            .as_ref()
-            .map(|good| (good.finished, good.plain_bytes, good.sealed_bytes)),
+        good: one.newest_good.as_ref().map(|good| Good {
+            ended: good.finished,
+            took: good.finished.duration_since(good.started),
+            plain_bytes: good.plain_bytes,
+            stored_bytes: good.sealed_bytes,
+        }),
         attempt: one.last_job.as_ref().map(|job| job.started),
+        from: one.stock.from,
+        stored_bytes: one.stock.stored_bytes,
         until: age.and_then(|age| at.checked_sub(age).ok()),
         rpo: one.rpo,
         gaps: log.map(|log| log.recoverable_until.gaps.len()),
@@ -89,20 +106,11 @@ fn is_no_dump(backup: &BackupSummary) -> bool {
 pub(super) fn metrics(told: &Told, now: Timestamp) -> Vec<Metric> {
     let mut all = of_agent(told);
     if let Some((at, sources)) = &told.sources {
-        let at = seconds(*at);
-        all.push(gauge(
-            "drctl_agent_look_timestamp_seconds",
-            "When the agent last found out where the sources stand (began to look)",
-            vec![(Labels::new(), at)],
-        ));
-        all.push(gauge(
-            "drctl_servers_unprotected",
-            "Database servers that run on this host and that no source backs up",
-            vec![(Labels::new(), count(sources.unprotected))],
-        ));
+        all.extend(sources.host.metrics(*at));
         all.extend(of_backups(sources));
         all.extend(of_recovery(sources, now));
     }
+    all.extend(of_held(&told.held));
     all.extend(of_jobs(&told.rows));
     all.push(runs(told));
     all
@@ -124,54 +132,14 @@ fn runs(told: &Told) -> Metric {
     Metric { name: "drctl_job_runs", help, counts: true, series: series.collect() }
 }
 
-fn of_agent(told: &Told) -> Vec<Metric> {
-    let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
-    let one = |value: f64| vec![(Labels::new(), value)];
-    let every = Some(told.beat_every).filter(|every| !every.is_zero());
-    let every = every.map(|every| (Labels::new(), every.as_secs_f64()));
-    vec![
-        gauge("drctl_build_info", "The version of the agent; always 1", vec![(version, 1.0)]),
-        gauge(
-            "drctl_agent_start_timestamp_seconds",
-            "When the agent was started",
-            one(seconds(told.started)),
-        ),
-        gauge(
-            "drctl_agent_look_failed",
-            "Whether the last look at the sources failed: what is told of them is older",
-            one(flag(told.look_failed)),
-        ),
-        gauge(
-            "drctl_configuration_refused",
-            "Whether the configuration that lies there was refused: the one before is in force",
-            one(flag(told.refused)),
-        ),
-        gauge(
-            "drctl_beat_timestamp_seconds",
-            "When the last beat of this host was written into the bucket",
-            told.beat.map(|at| (Labels::new(), seconds(at))).into_iter().collect(),
-        ),
-        gauge(
-            "drctl_beat_interval_seconds",
-            "How often this host writes a beat into the bucket",
-            every.into_iter().collect(),
-        ),
-        gauge(
-            "drctl_beat_failed",
-            "Whether the last beat of this host could not be written",
-            one(flag(told.beat_failed)),
-        ),
-    ]
-}
-
 /// The series of one figure of every source that has it.
-fn each(sources: &Sources, figure: impl Fn(&Source) -> Option<f64>) -> Vec<(Labels, f64)> {
+fn each(sources: &Seen, figure: impl Fn(&Source) -> Option<f64>) -> Vec<(Labels, f64)> {
     let of = sources.of.iter();
     of.filter_map(|one| Some((source_labels(&one.name), figure(one)?))).collect()
 }
 
 /// How the sources and their backups stand.
-fn of_backups(sources: &Sources) -> Vec<Metric> {
+fn of_backups(sources: &Seen) -> Vec<Metric> {
     let findings = sources.of.iter().flat_map(|one| {
         one.findings.iter().map(|((code, severity), count)| {
             let mut labels = source_labels(&one.name);
@@ -204,7 +172,7 @@ fn of_backups(sources: &Sources) -> Vec<Metric> {
         gauge(
             "drctl_backup_last_success_timestamp_seconds",
             "When the newest good backup ended",
-            each(sources, |one| one.good.map(|(ended, ..)| seconds(ended))),
+            each(sources, |one| Some(seconds(one.good.as_ref()?.ended))),
         ),
         gauge(
             "drctl_backup_last_attempt_timestamp_seconds",
@@ -214,12 +182,22 @@ fn of_backups(sources: &Sources) -> Vec<Metric> {
         gauge(
             "drctl_backup_plain_bytes",
             "The bytes of the newest good backup before compression",
-            each(sources, |one| one.good.map(|(_, plain, _)| wide(plain))),
+            each(sources, |one| Some(wide(one.good.as_ref()?.plain_bytes))),
         ),
         gauge(
             "drctl_backup_stored_bytes",
             "The bytes of the newest good backup in the bucket",
-            each(sources, |one| one.good.map(|(.., stored)| wide(stored))),
+            each(sources, |one| Some(wide(one.good.as_ref()?.stored_bytes))),
+        ),
+        gauge(
+            "drctl_backup_duration_seconds",
+            "How long the newest good backup took",
+            each(sources, |one| Some(one.good.as_ref()?.took.as_secs_f64())),
+        ),
+        gauge(
+            "drctl_source_stored_bytes",
+            "The bytes of all backups of a source in the bucket, without its log",
+            each(sources, |one| Some(wide(one.stored_bytes))),
         ),
         gauge(
             "drctl_backup_overdue",
@@ -230,9 +208,14 @@ fn of_backups(sources: &Sources) -> Vec<Metric> {
 }
 
 /// Up to when the sources can be recovered, and whether that was proven.
-fn of_recovery(sources: &Sources, now: Timestamp) -> Vec<Metric> {
+fn of_recovery(sources: &Seen, now: Timestamp) -> Vec<Metric> {
     let lost = |one: &Source| Some(now.duration_since(one.until?).as_secs_f64().max(0.0));
     vec![
+        gauge(
+            "drctl_recoverable_from_timestamp_seconds",
+            "The first moment that can be recovered: that of the oldest good backup",
+            each(sources, |one| one.from.map(seconds)),
+        ),
         gauge(
             "drctl_recoverable_to_timestamp_seconds",
             "The last moment that can be recovered: of the log, else of the newest good backup",
@@ -262,6 +245,27 @@ fn of_recovery(sources: &Sources, now: Timestamp) -> Vec<Metric> {
             "drctl_drill_last_pass_timestamp_seconds",
             "When the last drill on this host ended, if it did not fail",
             each(sources, |one| one.drilled.map(seconds)),
+        ),
+    ]
+}
+
+/// What fills the disks of servers whose log is streamed.
+fn of_held(held: &[(JobKey, Held)]) -> Vec<Metric> {
+    let each = |figure: &dyn Fn(&Held) -> Option<u64>| -> Vec<(Labels, f64)> {
+        let of = held.iter();
+        of.filter_map(|(key, held)| Some((source_labels(key.source.as_str()), wide(figure(held)?))))
+            .collect()
+    };
+    vec![
+        gauge(
+            "drctl_log_held_bytes",
+            "Log that the server keeps because it is not archived or not read yet",
+            each(&|held| Some(held.bytes)),
+        ),
+        gauge(
+            "drctl_log_disk_free_bytes",
+            "What is free in the file system of the server's log",
+            each(&|held| held.free_bytes),
         ),
     ]
 }
@@ -306,10 +310,6 @@ fn of_jobs(rows: &[Row]) -> Vec<Metric> {
     ]
 }
 
-fn gauge(name: &'static str, help: &'static str, series: Vec<(Labels, f64)>) -> Metric {
-    Metric { name, help, counts: false, series }
-}
-
 fn source_labels(source: &str) -> Labels {
     vec![("source", source.to_owned())]
 }
@@ -317,24 +317,6 @@ fn source_labels(source: &str) -> Labels {
 /// Prometheus has a label `job` of its own, by which ours would be renamed.
 fn job_labels(source: &str, kind: JobKind) -> Labels {
     vec![("source", source.to_owned()), ("kind", kind.as_str().to_owned())]
-}
-
-fn flag(yes: bool) -> f64 {
-    if yes { 1.0 } else { 0.0 }
-}
-
-fn seconds(at: Timestamp) -> f64 {
-    at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64()
-}
-
-fn count(n: usize) -> f64 {
-    wide(u64::try_from(n).unwrap_or(u64::MAX))
-}
-
-/// Beyond 2^53 it is rounded, as all of Prometheus' values are.
-#[expect(clippy::cast_precision_loss, reason = "Prometheus knows no other numbers")]
-fn wide(n: u64) -> f64 {
-    n as f64
 }
 
 #[cfg(test)]
@@ -357,7 +339,7 @@ mod tests {
             drilled: Some(at),
             ..Source::default()
         };
-        let all = of_recovery(&Sources { of: vec![source], unprotected: 0 }, later);
+        let all = of_recovery(&Seen { of: vec![source], host: Host::default() }, later);
         assert_eq!(value(&all, "drctl_rpo_seconds"), Some(90.0));
         assert_eq!(value(&all, "drctl_recoverable_to_timestamp_seconds"), Some(1_000_000.0));
         assert_eq!(value(&all, "drctl_recoverable_gaps"), Some(2.0));
@@ -365,7 +347,7 @@ mod tests {
         // What is dated in the future is no loss below zero.
         let early = Timestamp::from_second(999_000).expect("a time");
         let source = Source { until: Some(at), ..Source::default() };
-        let all = of_recovery(&Sources { of: vec![source], unprotected: 0 }, early);
+        let all = of_recovery(&Seen { of: vec![source], host: Host::default() }, early);
         assert_eq!(value(&all, "drctl_rpo_seconds"), Some(0.0));
         assert_eq!(value(&all, "drctl_recoverable_gaps"), None);
     }
@@ -375,7 +357,7 @@ mod tests {
         let unproven = |has_drills, drilled| {
             let source = Source { has_drills, drilled, ..Source::default() };
             value(
-                &of_backups(&Sources { of: vec![source], unprotected: 0 }),
+                &of_backups(&Seen { of: vec![source], host: Host::default() }),
                 "drctl_source_unproven",
             )
         };

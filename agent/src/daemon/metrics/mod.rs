@@ -3,6 +3,7 @@
 
 mod exposition;
 mod figures;
+mod host;
 mod listen;
 
 use std::collections::BTreeMap;
@@ -17,8 +18,9 @@ use tokio::time::Instant;
 
 use super::look::Look;
 use crate::host::Setup;
+use crate::log::Held;
 
-use self::figures::Sources;
+use self::figures::Seen;
 
 /// For how long the agent's loop may not have turned: it does so every 15 seconds at least.
 const ALIVE: Duration = Duration::from_secs(60);
@@ -30,9 +32,11 @@ struct Told {
     turned: Instant,
     started: Timestamp,
     rows: Vec<Row>,
+    /// The log that servers hold because nobody has stored it yet, of each stream that runs.
+    held: Vec<(JobKey, Held)>,
     refused: bool,
     /// When the last look was begun that found where the sources stand, and what it found.
-    sources: Option<(Timestamp, Sources)>,
+    sources: Option<(Timestamp, Seen)>,
     /// Whether the last look failed, and whether it does not come to its end.
     look_failed: bool,
     look_hangs: bool,
@@ -93,6 +97,7 @@ impl Metrics {
             turned: Instant::now(),
             started,
             rows: Vec::new(),
+            held: Vec::new(),
             refused: false,
             sources: None,
             look_failed: false,
@@ -130,9 +135,9 @@ impl Metrics {
     }
 
     /// The loop turns: this is how the jobs stand.
-    pub(super) fn turn(&self, rows: Vec<Row>, refused: bool) {
+    pub(super) fn turn(&self, rows: Vec<Row>, held: Vec<(JobKey, Held)>, refused: bool) {
         let mut told = self.told();
-        (told.turned, told.rows, told.refused) = (Instant::now(), rows, refused);
+        (told.turned, told.rows, told.held, told.refused) = (Instant::now(), rows, held, refused);
     }
 
     /// A look came to its end.
@@ -140,7 +145,7 @@ impl Metrics {
         let mut told = self.told();
         (told.look_failed, told.look_hangs) = (look.sources.is_err(), look.hangs);
         if let Ok(sources) = &look.sources {
-            told.sources = Some((look.at, figures::of_sources(look.at, sources, look.unprotected)));
+            told.sources = Some((look.at, figures::of_look(look.at, sources, &look.host)));
         }
     }
 

@@ -25,6 +25,7 @@ pub(crate) async fn stream_log(source: &Source, streaming: &Streaming<'_>) -> Re
         bears: options.bears,
         catch_up: options.catch_up.clone().filter(|_| !options.synchronous),
         heartbeat: options.heartbeat.map(|every| (every, kind)),
+        held: options.held.clone(),
     };
     let server = setup.server(source)?;
     let streamed = ship(log_store, &server, &shipping, stop).await;

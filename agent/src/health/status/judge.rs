@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::findings::Judged;
 use super::health::Health;
+use super::stock::Stock;
 use crate::engine::pg::Gone;
 use crate::engine::pg::another_cluster::Change;
 use crate::jobs::LastJob;
@@ -98,6 +99,8 @@ pub struct SourceStatus {
     pub drill_in_doubt: Vec<String>,
     /// What stands of what was found amiss with it before, by whatever came upon it.
     pub met: Vec<Standing>,
+    /// What of it is there, and counts.
+    pub stock: Stock,
 }
 
 /// What kind of thing a look found wrong.
@@ -469,6 +472,7 @@ pub(super) mod tests {
             forgotten: None,
             unkept: None,
             met: Vec::new(),
+            stock: Stock::default(),
         }
     }
 

@@ -29,7 +29,7 @@ use super::cutter::{Cuts, Cutter};
 use super::taken::{taken, within};
 use super::timelines::Wal;
 use crate::host::{AgentError, Stop};
-use crate::log::{CatchUp, GroupCommit, LogStore, Standstill, UploadQueue};
+use crate::log::{CatchUp, GroupCommit, HeldLog, LogStore, Standstill, UploadQueue};
 
 pub(crate) use health::{LogFinding, log_findings};
 pub(crate) use watch::looked_for;
@@ -54,6 +54,8 @@ pub struct Shipping {
     pub bears: Option<Duration>,
     /// What it gives way to; nothing: to nothing.
     pub(crate) catch_up: Option<CatchUp>,
+    /// Where it is said what the server holds because it is not in the bucket yet.
+    pub(crate) held: HeldLog,
 }
 
 /// The replication slot of a source, where none is named.
@@ -239,7 +241,7 @@ async fn stream_once(
     let ended = tokio::select! {
         ended = follow(&mut stream, &mut cutter, &mut queue, shipping, due) => Some(ended),
         () = beats(server, shipping) => None,
-        () = watch(server, &log_store.source, &log_store.findings) => None,
+        () = watch(server, &log_store.source, (&log_store.findings, &shipping.held)) => None,
         () = stop.requested() => None,
     };
     if cutter.at() > started {

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::health::{LogFinding, OF_SERVER, log_findings};
 use crate::host::Level;
 use crate::host::figures::{bytes, span};
-use crate::log::Still;
+use crate::log::{Held, HeldLog, Still};
 use crate::repository::findings::{Findings, say};
 
 /// How often the server is asked how its log fares.
@@ -19,7 +19,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Looks at the server's log now and then and says what is wrong; never ends. What is wrong
 /// already is said at once, then what is new; and all of it again every tenth time.
-pub(super) async fn watch(server: &PgServer, source: &SourceId, findings: &Findings) {
+pub(super) async fn watch(
+    server: &PgServer,
+    source: &SourceId,
+    (findings, held): (&Findings, &HeldLog),
+) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut said, mut noted) = (BTreeSet::new(), None);
@@ -29,10 +33,12 @@ pub(super) async fn watch(server: &PgServer, source: &SourceId, findings: &Findi
             Ok(health) => health,
             // The stream itself tells whether the server is there.
             Err(error) => {
+                held.say(None);
                 tracing::debug!("cannot look at archiving and replication slots: {error}");
                 continue;
             }
         };
+        held.say(held_by(&health));
         if round.is_multiple_of(10) {
             said.clear();
         }
@@ -56,6 +62,13 @@ pub(super) async fn watch(server: &PgServer, source: &SourceId, findings: &Findi
             noted = Some(what);
         }
     }
+}
+
+/// The log that a server holds: whatever keeps most of it decides when the disk is full.
+fn held_by(health: &LogHealth) -> Option<Held> {
+    let slots = health.slots.iter().map(|slot| slot.kept_bytes);
+    let kept = slots.chain([health.waiting_bytes]).flatten().max()?;
+    Some(Held { bytes: u64::try_from(kept).unwrap_or(0), free_bytes: health.free_bytes })
 }
 
 /// What would have been seen of a server, had it been amiss.
