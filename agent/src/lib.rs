@@ -26,6 +26,8 @@ pub mod engine;
 
 pub mod restore;
 
+pub mod drill;
+
 pub mod prune;
 
 pub mod health;

@@ -15,6 +15,7 @@ use crate::discover::{self, DiscoverSettings};
 use crate::hooks::{self, Hook};
 use crate::keys::{MAIN, POLICY};
 use crate::notify::{self, Channel};
+use crate::paths::{Paths, read_paths};
 use crate::policy::{self, Policy};
 use crate::reader::{Reader, Text};
 use crate::repository::{self, Repository};
@@ -72,19 +73,6 @@ pub struct Keys {
     pub verifying_keys: Vec<TrustedKey>,
     /// The age identity that opens backups; needed to restore only.
     pub identity: Option<SecretRef>,
-}
-
-/// Directories of the agent; absolute.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Paths {
-    /// Catalog and locks.
-    pub state_dir: PathBuf,
-    /// Private short-lived files, on a tmpfs.
-    pub runtime_dir: PathBuf,
-    /// Sockets of helpers, which run jobs under other accounts.
-    pub job_dir: PathBuf,
-    /// Room for data in transit.
-    pub spool_dir: PathBuf,
 }
 
 /// Memory, object size and concurrency.
@@ -327,16 +315,6 @@ fn check_distinct(reader: &Reader<'_>, key: &str, texts: &[Text<'_>]) {
     for text in texts.iter().filter(|text| !seen.insert(text.value)) {
         reader.report.error(&text.span, format!("`{key}` holds the same key twice"));
     }
-}
-
-fn read_paths(reader: &Reader<'_>) -> Option<Paths> {
-    let state_dir = reader.path("state_dir");
-    let runtime_dir = reader.path("runtime_dir");
-    let job_dir = reader.path("job_dir");
-    let spool_dir = reader.path("spool_dir");
-    let state_dir = state_dir?;
-    let spool_dir = spool_dir.unwrap_or_else(|| state_dir.join("spool"));
-    Some(Paths { state_dir, runtime_dir: runtime_dir?, job_dir: job_dir?, spool_dir })
 }
 
 fn read_limits(reader: &Reader<'_>) -> Option<Limits> {

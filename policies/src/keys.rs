@@ -227,6 +227,11 @@ pub(crate) static PATHS: &[Key] = &[
     Key::with_default("runtime_dir", Path, "/run/drctl", "Private short-lived files, on a tmpfs."),
     Key::with_default("job_dir", Path, "/run/drctl-job", "Sockets of helpers, for `run_as`."),
     Key::optional("spool_dir", Path, "Room for data in transit; default: spool in state_dir."),
+    Key::optional(
+        "scratch_dir",
+        Path,
+        "Where drills restore to; default: beside state_dir, with `-scratch` behind its name.",
+    ),
 ];
 
 pub(crate) static LIMITS: &[Key] = &[

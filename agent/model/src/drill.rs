@@ -2,11 +2,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupId, DrillId, Header, Lsn, ManifestError, Named, RepositoryId, SourceId, Timeline,
+    BackupId, Digest, DrillId, Header, Lsn, ManifestError, Named, RepositoryId, SourceId, Timeline,
+    total,
 };
 
-/// What is signed of a restore drill: that a recovery reached its target and was proven, or that
-/// it did not.
+/// What is signed of a restore drill: that a recovery reached its target and was proven, that a dump was restored and
+/// is equal to what was dumped, or that it is not so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drill {
     /// What is read before the rest.
@@ -24,13 +25,20 @@ pub struct Drill {
     pub started: Timestamp,
     /// How long it took, in milliseconds: from the command to its end.
     pub took_ms: u64,
-    /// The cluster's system identifier.
-    #[serde(with = "crate::kind::decimal")]
-    pub system_id: u64,
-    /// The timeline that was followed.
-    pub timeline: Timeline,
-    /// The base backup that was extracted.
-    pub base: BackupId,
+    /// The cluster's system identifier, where the backup tells it.
+    #[serde(
+        with = "crate::kind::decimal_or_none",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub system_id: Option<u64>,
+    /// The timeline that was followed; nothing for a dump.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<Timeline>,
+    /// The base backup that was extracted, or the dump that was restored; nothing where there was none to
+    /// try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BackupId>,
     /// The newest manifest of the source that was there when it was signed, where one was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<Named>,
@@ -39,6 +47,201 @@ pub struct Drill {
     /// What it came to.
     #[serde(flatten)]
     pub outcome: DrillOutcome,
+    /// How it went; nothing where a recovery by hand was a drill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<DrillRun>,
+}
+
+/// How a drill went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillRun {
+    /// Why this backup or moment was tried.
+    pub point: DrillPoint,
+    /// The digest of the manifest of `base`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest_sha256: Option<Digest>,
+    /// What it took, phase by phase, in the order in which they were.
+    pub phases: Vec<PhaseClock>,
+    /// Where it was done.
+    pub on: DrillHost,
+    /// What was promised when it was done.
+    pub objectives: DrillObjectives,
+    /// How old the newest data were that could be restored when it began, in milliseconds; nothing where
+    /// other than the newest were wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_ms: Option<u64>,
+    /// How it differs from what a drill should be, in sentences without names of the data.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deviations: Vec<String>,
+    /// Whether all that it made on its host is gone.
+    pub cleaned: bool,
+}
+
+impl DrillRun {
+    /// How long the restore itself took, in milliseconds: from the making of the server to the last proof.
+    #[must_use]
+    pub fn restore_ms(&self) -> u64 {
+        let phases = self.phases.iter().filter(|clock| clock.phase.is_of_rto());
+        total(phases.map(|clock| clock.ms))
+    }
+}
+
+/// Why a backup or moment was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillPoint {
+    /// Which one was wanted.
+    pub wanted: PointWanted,
+    /// The number by which one was chosen at random: with it anybody chooses the same among as many.
+    #[serde(
+        with = "crate::kind::decimal_or_none",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub seed: Option<u64>,
+    /// How many there were to choose from; 0 where it was named.
+    pub of: u64,
+}
+
+/// Which backup or moment a drill is to try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PointWanted {
+    /// The newest.
+    Latest,
+    /// The oldest that is kept.
+    Oldest,
+    /// Any.
+    Random,
+    /// One that somebody has named.
+    Named,
+}
+
+impl PointWanted {
+    /// Its name, as JSON has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PointWanted::Latest => "latest",
+            PointWanted::Oldest => "oldest",
+            PointWanted::Random => "random",
+            PointWanted::Named => "named",
+        }
+    }
+}
+
+/// How long a phase of a drill took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseClock {
+    /// Which phase.
+    pub phase: DrillPhase,
+    /// Milliseconds.
+    pub ms: u64,
+}
+
+/// The phases of a drill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrillPhase {
+    /// The backup is chosen, and what is needed is looked for.
+    Planning,
+    /// A scratch server is made.
+    Provisioning,
+    /// A dump is fetched and loaded.
+    Loading,
+    /// A base backup is fetched, the log replayed, and the server opened at its point.
+    Recovering,
+    /// What was restored is compared with what was backed up.
+    Verifying,
+    /// All that was made is removed.
+    Cleaning,
+}
+
+impl DrillPhase {
+    /// Its name, as JSON has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DrillPhase::Planning => "planning",
+            DrillPhase::Provisioning => "provisioning",
+            DrillPhase::Loading => "loading",
+            DrillPhase::Recovering => "recovering",
+            DrillPhase::Verifying => "verifying",
+            DrillPhase::Cleaning => "cleaning",
+        }
+    }
+
+    /// Whether it counts for the RTO: what is done before and after it is no part of a restore.
+    #[must_use]
+    pub fn is_of_rto(self) -> bool {
+        !matches!(self, DrillPhase::Planning | DrillPhase::Cleaning)
+    }
+}
+
+/// Where a drill was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillHost {
+    /// The version of drctl.
+    pub drctl: String,
+    /// The version of the scratch server's programs.
+    pub server: String,
+    /// How many processors it has for us.
+    pub cpus: u32,
+    /// Bytes of memory; nothing where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+}
+
+/// What a policy promised.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillObjectives {
+    /// The most that a restore may take, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rto_ms: Option<u64>,
+    /// The most that may be lost, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpo_ms: Option<u64>,
+}
+
+/// What a drill says, by what it came to and by what was promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The data are the source's data, in the promised time.
+    Pass,
+    /// They are, but it took longer than promised.
+    FailRto,
+    /// They are, but more would have been lost than promised.
+    FailRpo,
+    /// They are not, or could not be had.
+    FailData,
+    /// This host could not try it: neither passed nor failed.
+    Inconclusive,
+}
+
+impl Verdict {
+    /// Its name, as JSON has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Pass => "pass",
+            Verdict::FailRto => "fail_rto",
+            Verdict::FailRpo => "fail_rpo",
+            Verdict::FailData => "fail_data",
+            Verdict::Inconclusive => "inconclusive",
+        }
+    }
+
+    /// What it means, for people: a part of a sentence.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Verdict::Pass => "the data are the source's",
+            Verdict::FailRto => "it took longer than the RTO allows",
+            Verdict::FailRpo => "more would have been lost than the RPO allows",
+            Verdict::FailData => "the data are not proven",
+            Verdict::Inconclusive => "it could not be tried on that host",
+        }
+    }
 }
 
 /// What a drill came to.
@@ -58,7 +261,24 @@ pub enum DrillOutcome {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         left_out: Vec<String>,
     },
-    /// It did not get there.
+    /// A dump was restored, and is equal to what was dumped. No names.
+    Equal {
+        /// Tables of which every row is the one that was dumped, and how many rows.
+        tables: u64,
+        /// The rows of these.
+        rows: u64,
+        /// Large objects, sequences and all else that has a name, and is the same.
+        others: u64,
+        /// Tables of which only the number of rows was compared.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        only_counted: u64,
+    },
+    /// This host could not do it: it says nothing of the backup, neither good nor bad.
+    Inconclusive {
+        /// The error's name, as `--json` tells it.
+        error: String,
+    },
+    /// It did not get there, or is not equal.
     Failed {
         /// The error's name, as `--json` tells it. Its words stay on the host: they may tell of
         /// the data.
@@ -66,7 +286,34 @@ pub enum DrillOutcome {
     },
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 impl Drill {
+    /// What it says: of several promises that were not kept, that about the time.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match &self.outcome {
+            DrillOutcome::Inconclusive { .. } => Verdict::Inconclusive,
+            DrillOutcome::Failed { .. } => Verdict::FailData,
+            DrillOutcome::Proven { .. } | DrillOutcome::Equal { .. } => {
+                let Some(run) = &self.run else { return Verdict::Pass };
+                let exceeds = |found: Option<u64>, most: Option<u64>| {
+                    found.zip(most).is_some_and(|(found, most)| found > most)
+                };
+                if exceeds(Some(run.restore_ms()), run.objectives.rto_ms) {
+                    Verdict::FailRto
+                } else if exceeds(run.lost_ms, run.objectives.rpo_ms) {
+                    Verdict::FailRpo
+                } else {
+                    Verdict::Pass
+                }
+            }
+        }
+    }
+
     /// Whether this program understands it, and it lies where it says it belongs.
     ///
     /// # Errors
@@ -85,5 +332,68 @@ impl Drill {
             return misplaced(format!("drill {} of {}", self.drill, self.source));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drill(outcome: DrillOutcome, run: DrillRun) -> Drill {
+        let at = Timestamp::UNIX_EPOCH;
+        Drill {
+            header: Header::new([crate::DRILL_RUN]),
+            repository: RepositoryId::new(1),
+            source: "shop".parse().unwrap(),
+            drill: DrillId::new(at, 2),
+            host: "db1".to_owned(),
+            started: at,
+            took_ms: 1,
+            system_id: None,
+            timeline: None,
+            base: Some(BackupId::new(at, 3)),
+            newest: None,
+            target: "latest".to_owned(),
+            outcome,
+            run: Some(run),
+        }
+    }
+
+    #[test]
+    fn a_drill_passes_only_with_its_data_and_its_promises_kept() {
+        let clock = |phase, ms| PhaseClock { phase, ms };
+        let run = |rto_ms, rpo_ms, lost_ms| DrillRun {
+            point: DrillPoint { wanted: PointWanted::Latest, seed: None, of: 3 },
+            manifest_sha256: Some(Digest([1; 32])),
+            phases: vec![
+                clock(DrillPhase::Planning, 100_000),
+                clock(DrillPhase::Provisioning, 10),
+                clock(DrillPhase::Loading, 20),
+                clock(DrillPhase::Verifying, 30),
+                clock(DrillPhase::Cleaning, 100_000),
+            ],
+            on: DrillHost {
+                drctl: "0.1.0".to_owned(),
+                server: "15.14".to_owned(),
+                cpus: 2,
+                memory_bytes: None,
+            },
+            objectives: DrillObjectives { rto_ms, rpo_ms },
+            lost_ms,
+            deviations: Vec::new(),
+            cleaned: true,
+        };
+        let equal = DrillOutcome::Equal { tables: 1, rows: 2, others: 3, only_counted: 0 };
+        let error = || "x".to_owned();
+        let says = |outcome: &DrillOutcome, run| drill(outcome.clone(), run).verdict();
+        assert_eq!(says(&equal, run(None, None, Some(9))), Verdict::Pass);
+        assert_eq!(says(&equal, run(Some(60), Some(9), Some(9))), Verdict::Pass);
+        assert_eq!(says(&equal, run(Some(59), Some(8), Some(9))), Verdict::FailRto);
+        assert_eq!(says(&equal, run(Some(60), Some(8), Some(9))), Verdict::FailRpo);
+        assert_eq!(says(&equal, run(Some(60), Some(8), None)), Verdict::Pass);
+        let failed = DrillOutcome::Failed { error: error() };
+        assert_eq!(says(&failed, run(None, None, None)), Verdict::FailData);
+        let unknown = DrillOutcome::Inconclusive { error: error() };
+        assert_eq!(says(&unknown, run(Some(1), None, None)), Verdict::Inconclusive);
     }
 }

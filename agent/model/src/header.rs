@@ -16,7 +16,7 @@ pub struct Feature {
 pub fn features() -> impl Iterator<Item = Feature> {
     let engines = Engine::ALL.iter();
     let engines = engines.map(|engine| Feature { name: engine.as_str(), since: engine.since() });
-    engines.chain([INCREMENTAL, WAL].map(|name| Feature { name, since: (0, 1, 0) }))
+    engines.chain([INCREMENTAL, WAL, DRILL_RUN].map(|name| Feature { name, since: (0, 1, 0) }))
 }
 
 /// The feature that every manifest of an incremental backup names.
@@ -24,6 +24,9 @@ pub const INCREMENTAL: &str = "incremental";
 
 /// The feature that pieces and indexes of PostgreSQL's WAL name.
 pub const WAL: &str = "wal";
+
+/// The feature that the evidence of a drill names which tells how it went: of `drctl drill`.
+pub const DRILL_RUN: &str = "drill_run";
 
 /// What every signed document begins with. It is read before the rest, which may be of a shape that this
 /// program does not know.

@@ -62,7 +62,10 @@ pub use classified::{Class, Classified};
 pub use clock::{Clock, SystemClock};
 pub use cluster::{ClusterNeeds, DatabaseNeeds, Extension, TableFile};
 pub use digest::{Digest, DigestError};
-pub use drill::{Drill, DrillOutcome};
+pub use drill::{
+    Drill, DrillHost, DrillObjectives, DrillOutcome, DrillPhase, DrillPoint, DrillRun, PhaseClock,
+    PointWanted, Verdict,
+};
 pub use engine::Engine;
 pub use external::{
     External, ExternalType, LabelError, Origin, PGBACKREST, is_stanza, label_begun, label_type,
@@ -72,7 +75,7 @@ pub use facts::{
     TableRows, TablespaceFacts,
 };
 pub use finding::{Checked, Finding, FindingCode, UnknownFinding};
-pub use header::{Feature, Header, INCREMENTAL, WAL, features};
+pub use header::{DRILL_RUN, Feature, Header, INCREMENTAL, WAL, features};
 pub use history::{Ancestor, MAX_HISTORY_BYTES, TimelineHistory};
 pub use holds::Holds;
 pub(crate) use ids::is_line;

@@ -1,5 +1,6 @@
 mod agent;
 mod audit;
+mod drill;
 mod notify;
 mod policy;
 mod report;
@@ -17,6 +18,7 @@ use clap_complete::Shell;
 
 pub(super) use agent::{AgentVerb, JobArgs, SomeJobs};
 pub(super) use audit::AuditVerb;
+pub(super) use drill::{DrillRunArgs, DrillVerb, Point};
 pub(super) use notify::NotifyVerb;
 pub(super) use policy::{PolicyVerb, SimulateArgs};
 pub(super) use report::ReportArgs;
@@ -89,6 +91,12 @@ pub enum Verb {
     Show(ShowArgs),
     /// Restore a backup into a server, a new database or files, or recover a cluster to any moment.
     Restore(Box<RestoreArgs>),
+    /// Prove that backups can be restored: try one in a scratch server, show what earlier tries said.
+    Drill {
+        /// What to do.
+        #[command(subcommand)]
+        verb: DrillVerb,
+    },
     /// Configure a restored cluster to replace the source's server, which is gone: print the
     /// changes, or make them with --yes.
     TakeOver(TakeOverArgs),

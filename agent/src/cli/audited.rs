@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::args::{CatalogVerb, KeysVerb, RestoreArgs, StanzaVerb, StatementVerb, Verb};
+use super::args::{CatalogVerb, DrillVerb, KeysVerb, RestoreArgs, StanzaVerb, StatementVerb, Verb};
 use super::state::known_catalog;
 use crate::audit::{Act, Logged, note_key_use, ship_soon};
 use crate::daemon::is_running;
@@ -11,7 +11,14 @@ use crate::host::{Exit, Setup};
 
 /// Whether a verb that may take long is on record.
 pub(super) fn is_on_record(verb: &Verb) -> bool {
-    matches!(verb, Verb::Backup { .. } | Verb::Restore(_) | Verb::Verify(_) | Verb::Prune(_))
+    matches!(
+        verb,
+        Verb::Backup { .. }
+            | Verb::Restore(_)
+            | Verb::Verify(_)
+            | Verb::Prune(_)
+            | Verb::Drill { verb: DrillVerb::Run(_) }
+    )
 }
 
 /// What a verb does that is on record as a whole; nothing for one that changes nothing, or that is put on
@@ -26,6 +33,7 @@ fn act(verb: &Verb) -> Option<Act> {
             args.yes.as_ref().map(|digest| act.with("yes", digest))
         }
         Verb::Stanza { verb } => stanza_act(verb),
+        Verb::Drill { verb: DrillVerb::Run(args) } => Some(Act::new("drill run").of(&args.source)),
         Verb::Catalog { verb: CatalogVerb::Rebuild } => Some(Act::new("catalog rebuild")),
         _ => None,
     }

@@ -11,6 +11,7 @@ mod check_beside;
 mod check_words;
 mod discover;
 mod doctor;
+mod drill;
 mod hand_over;
 mod heard;
 mod init;
@@ -29,11 +30,11 @@ mod prune;
 mod recover;
 mod recover_handed;
 mod recovery_failed;
-mod recovery_refused;
 mod recovery_request;
 mod recovery_words;
 mod report;
 mod restore;
+mod role;
 mod runtime;
 mod screen;
 mod show;
@@ -68,6 +69,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use args::Cli;
 use args::{ConfigVerb, KeysVerb, Verb};
 use heard::heard_within;
+use role::{Role, role_of, role_of_arguments};
 use screen::Screen;
 
 use crate::backup::RequestedKind;
@@ -139,49 +141,6 @@ static HUNG_UP: AtomicBool = AtomicBool::new(false);
 /// What a process that panics ends with.
 const PANICKED: u8 = 101;
 
-/// Whose exit codes count: a person's or script's, or what PostgreSQL makes of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    /// The documented table.
-    Command,
-    /// `archive_command`: with a code above 125 the server counts no failure.
-    Archive,
-    /// `restore_command`: with a code below 126 the server takes it for the end of the log.
-    Restore,
-}
-
-impl Role {
-    /// The code of any failure, where PostgreSQL reads it.
-    fn failure(self, failed: bool) -> Option<u8> {
-        match self {
-            Role::Archive if failed => Some(1),
-            Role::Restore if failed => Some(255),
-            _ => None,
-        }
-    }
-}
-
-fn role_of(verb: &Verb) -> Role {
-    match verb {
-        Verb::Wal { verb: args::WalVerb::Push { .. } } => Role::Archive,
-        Verb::Wal { verb: args::WalVerb::Fetch(_) | args::WalVerb::Take { .. } } => Role::Restore,
-        _ => Role::Command,
-    }
-}
-
-/// The role, as far as a command line that cannot be read tells it.
-fn role_of_arguments() -> Role {
-    let words: Vec<_> = std::env::args_os().collect();
-    let has = |verb: &str| words.windows(2).any(|pair| pair[0] == "wal" && pair[1] == verb);
-    if has("fetch") || has("take") {
-        Role::Restore
-    } else if has("push") {
-        Role::Archive
-    } else {
-        Role::Command
-    }
-}
-
 /// A wrong command line; in JSON mode (as far as one can tell) an object, like every error.
 fn usage(error: &clap::Error) -> ExitCode {
     let wants_json = std::env::args_os().any(|argument| argument == "--json");
@@ -235,6 +194,7 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
             | Verb::Restore(_)
             | Verb::Verify(_)
             | Verb::Prune(_)
+            | Verb::Drill { .. }
             | Verb::Agent
             | Verb::JobHelper { .. }
             | Verb::Wal { verb: args::WalVerb::Push { .. } | args::WalVerb::Stream { .. } }
@@ -283,6 +243,9 @@ fn asked(verb: &Verb) -> Option<Asked> {
         Verb::Policy { .. } | Verb::Watch(_) => Some(Asked::Short),
         Verb::Keys { verb: KeysVerb::Test { .. } } | Verb::Audit { .. } => Some(Asked::Short),
         Verb::Restore(args) => args.plan.then_some(Asked::Short),
+        Verb::Drill { verb: args::DrillVerb::List { .. } | args::DrillVerb::Show { .. } } => {
+            Some(Asked::Short)
+        }
         Verb::Prune(args) => args.yes.is_none().then_some(Asked::Short),
         Verb::When(_) | Verb::TakeOver(_) | Verb::Stanza { .. } => Some(Asked::Data),
         Verb::Wal { verb: args::WalVerb::Index { .. } } => Some(Asked::Data),
@@ -309,6 +272,7 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
         Verb::Accept { backup } => Box::pin(accept::accept(screen, &setup()?, backup)).await,
         Verb::Show(args) => Box::pin(show::show(screen, &setup()?, args)).await,
         Verb::Restore(args) => Box::pin(restore::restore(screen, &setup()?, args, stop)).await,
+        Verb::Drill { verb } => Box::pin(drill::drill_verb(screen, &setup()?, verb, stop)).await,
         Verb::TakeOver(args) => Box::pin(take_over::take_over(screen, &setup()?, args)).await,
         Verb::Verify(args) => Box::pin(check::verify(screen, &setup()?, args, stop)).await,
         Verb::Status { check } => Box::pin(status::status(screen, &setup()?, *check)).await,

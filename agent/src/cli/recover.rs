@@ -8,7 +8,6 @@ use super::args::RestoreArgs;
 use super::journal::Journal;
 use super::progress::Progress;
 use super::recovery_failed::failed;
-use super::recovery_refused::refused;
 use super::recovery_request::request;
 use super::recovery_words::{
     NO_SANDBOX, also, checks, done_object, done_text, earlier, noted, plan_text, signed_text,
@@ -18,8 +17,8 @@ use super::screen::Screen;
 use crate::host::{AgentError, Exit, Meter, Setup, Stop, private};
 use crate::restore::Drilling;
 use crate::restore::recovery::{
-    Outlook, PlanNote, Planned, Prepared, RecoveryRequest, plan, prepare, prove, replay, resume,
-    way_on,
+    Outlook, PlanNote, Planned, Prepared, RecoveryRequest, plan, prepare, prove, refused, replay,
+    resume, way_on,
 };
 
 /// `drctl restore` to a point in time.

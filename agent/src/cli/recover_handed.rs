@@ -5,11 +5,10 @@ use serde_json::json;
 use super::args::RestoreArgs;
 use super::progress::Progress;
 use super::recover::unless;
-use super::recovery_refused::refused;
 use super::restore::as_job;
 use super::screen::{Screen, line};
 use crate::host::{AgentError, Exit, Meter, Setup, Stop};
-use crate::restore::recovery::{HandedRequest, plan_handed, replay_handed};
+use crate::restore::recovery::{HandedRequest, plan_handed, refused, replay_handed};
 
 /// `drctl restore` to a point in time, of a source whose log drctl hands over.
 pub(super) async fn recover_handed(

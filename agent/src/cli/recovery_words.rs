@@ -6,13 +6,12 @@ use std::path::Path;
 use drctl_engines::pg::physical::{Undecided, UnfitSetting};
 use drctl_model::{shown, total};
 use drctl_policies::recovery::{RecoveryPlan, Target};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::screen::{NAME_SHOWN, count, line};
 use crate::host::figures::{bytes, number, span};
 use crate::host::shell::word;
-use crate::host::zone;
+use crate::host::zone::both;
 use crate::repository::Passed;
 use crate::restore::cluster::{Recovered, left_out};
 use crate::restore::recovery::{Outlook, PlanNote, Planned};
@@ -101,12 +100,6 @@ fn write_outlook(plan: &RecoveryPlan, outlook: &Outlook, why: Option<&str>, text
     if let Some(why) = why {
         let _ = write!(text, "\n  WOULD BE REFUSED: {}", line(why));
     }
-}
-
-/// A moment in UTC and in the machine's own time zone.
-pub(super) fn both(at: Timestamp) -> String {
-    let here = at.to_zoned(zone::shown_in());
-    format!("{at} ({})", here.strftime("%Y-%m-%d %H:%M:%S %Z"))
 }
 
 /// That a plan chose an earlier cluster by itself.

@@ -152,7 +152,7 @@ fn destination(setup: &Setup, source: &SourceId, args: &RestoreArgs) -> Result<D
         // Beside the old one: the source's own server.
         None => setup.server(setup.source(source.as_str())?.1)?,
     };
-    Ok(Destination::Server { server: Box::new(server), rename })
+    Ok(Destination::Server { server: Box::new(server), rename, tablespaces: None })
 }
 
 fn target_server(setup: &Setup, host: &str, args: &RestoreArgs) -> Result<PgServer> {

@@ -96,6 +96,9 @@ fn entry((one, findings): &(&SourceStatus, Vec<Judged>)) -> Value {
         "marker_newer": one.marker_newer, "bad": texts(&one.bad), "gone": one.gone,
         "alarms": alarms_json(&one.alarms),
         "blocked": one.kept.all().collect::<Vec<_>>(),
+        "proven": one.drill.passed.as_ref().map(|passed| json!({
+            "drill": passed.drill, "at": passed.at, "backup": passed.backup,
+        })),
         "unattended": one.kept.unattended.as_ref().map(|reason| &reason.text), "vanished": lost_json(&one.vanished), "refusals": lost_json(&one.refusals),
     })
 }
@@ -149,6 +152,9 @@ fn text(
         }
         for finding in findings {
             let _ = write!(text, "\n{}: {}", one.source, line(&finding.text));
+        }
+        if let Some(passed) = &one.drill.passed {
+            let _ = write!(text, "\n{}: proven by a drill at {:.0}", one.source, passed.at);
         }
         for why in one.keeps() {
             let _ = write!(text, "\n{}: nothing of it is removed: {}", one.source, line(why));

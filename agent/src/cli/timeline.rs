@@ -53,7 +53,7 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
     let mut drills = drills(&repository, &id, &mut refused).await?;
     known.refused.extend(refused.into_iter().map(|one| one.text));
     known.refused.extend(known.stanza.iter().flat_map(|stanza| stanza.differs()));
-    drills.retain(|(drill, _)| drill.system_id == known.system_id);
+    drills.retain(|(drill, _)| drill.system_id == Some(known.system_id));
     let (drills, keys): (Vec<Drill>, Vec<_>) = drills.into_iter().unzip();
     let drillers = keys.iter().map(|key| repository.trust.name(key)).collect::<Vec<_>>();
     let signers = signers(&known, &repository);
@@ -89,7 +89,8 @@ pub(super) async fn timeline(screen: Screen, setup: &Setup, source: &str) -> Res
         for view in &views {
             text.push_str(&describe(view, &drills));
         }
-        let elsewhere = |drill: &&Drill| views.iter().all(|view| view.timeline != drill.timeline);
+        let elsewhere =
+            |drill: &&Drill| views.iter().all(|view| Some(view.timeline) != drill.timeline);
         let gone: Vec<_> = drills.iter().filter(elsewhere).map(|one| drill_row(one).1).collect();
         if !gone.is_empty() {
             let _ = write!(text, "\n\non timelines that are gone\n{}", plain_table(&gone));
@@ -261,7 +262,9 @@ fn bar(views: &[TimelineView], drills: &[Drill], width: usize, zone: &TimeZone) 
 fn stood(drill: &Drill) -> Option<Timestamp> {
     match drill.outcome {
         DrillOutcome::Proven { shows, .. } => shows,
-        DrillOutcome::Failed { .. } => None,
+        DrillOutcome::Equal { .. }
+        | DrillOutcome::Inconclusive { .. }
+        | DrillOutcome::Failed { .. } => None,
     }
 }
 
@@ -282,7 +285,7 @@ fn line(view: &TimelineView, all: &[TimelineView], drills: &[Drill], axis: &Axis
             paint((from, until), '=');
         }
     }
-    let on_it = drills.iter().filter(|drill| drill.timeline == view.timeline);
+    let on_it = drills.iter().filter(|drill| drill.timeline == Some(view.timeline));
     for at in on_it.filter_map(stood).filter(|at| (axis.from..=axis.until).contains(at)) {
         paint((at, at), 'D');
     }
@@ -329,10 +332,15 @@ fn drill_row(drill: &Drill) -> (Lsn, Vec<String>) {
             };
             (*replayed, vec!["drill".to_owned(), replayed.to_string(), shows, took])
         }
-        DrillOutcome::Failed { error } => {
+        DrillOutcome::Equal { .. } => {
+            (Lsn(u64::MAX), vec!["drill".to_owned(), String::new(), String::new(), took])
+        }
+        DrillOutcome::Inconclusive { error } | DrillOutcome::Failed { error } => {
+            let failed = matches!(drill.outcome, DrillOutcome::Failed { .. });
+            let what = if failed { "DRILL FAILED" } else { "drill inconclusive" };
             let began = drill.started.strftime("began %Y-%m-%d %H:%M:%SZ").to_string();
             let took = format!("{took}: {}", shown(error, 60));
-            (Lsn(u64::MAX), vec!["DRILL FAILED".to_owned(), String::new(), began, took])
+            (Lsn(u64::MAX), vec![what.to_owned(), String::new(), began, took])
         }
     }
 }
@@ -377,7 +385,7 @@ fn describe(view: &TimelineView, drills: &[Drill]) -> String {
         let what = "it is not known whether it follows the WAL before it".to_owned();
         rows.push((place.lsn, vec!["NOT PROVEN".to_owned(), from, last, what]));
     }
-    rows.extend(drills.iter().filter(|drill| drill.timeline == view.timeline).map(drill_row));
+    rows.extend(drills.iter().filter(|drill| drill.timeline == Some(view.timeline)).map(drill_row));
     rows.sort_by_key(|(at, _)| *at);
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(_, row)| row).collect();
     let _ = write!(text, "\n{}", plain_table(&rows));
@@ -447,12 +455,13 @@ mod tests {
             host: "db1".to_owned(),
             started: at(minute),
             took_ms: 61_000,
-            system_id: 1,
-            timeline: Timeline::new(timeline).unwrap(),
-            base: BackupId::new(at(5), 1),
+            system_id: Some(1),
+            timeline: Timeline::new(timeline),
+            base: Some(BackupId::new(at(5), 1)),
             newest: None,
             target: "the end of the WAL".to_owned(),
             outcome,
+            run: None,
         }
     }
 

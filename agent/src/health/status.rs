@@ -31,7 +31,7 @@ use crate::jobs::{latest, set_back};
 use crate::prune::Reasons;
 use crate::repository::accept::is_accepted;
 use crate::repository::chain::Family;
-use crate::repository::drills::newest_in_doubt;
+use crate::repository::drills::{NewestDrill, newest_in_doubt};
 use crate::repository::findings::refused;
 use crate::repository::inventory::not_counted;
 use crate::repository::losses::look_for_losses;
@@ -166,7 +166,7 @@ async fn note_losses(
             let said = statements(repository, source).await?;
             let counted = not_counted(repository, source, &known).await?;
             let drill = newest_in_doubt(repository, source, setup.clock.now()).await?;
-            Ok::<_, anyhow::Error>((gone, counted, good, (said, drill.disbelieved())))
+            Ok::<_, anyhow::Error>((gone, counted, good, (said, drill)))
         };
         match looked.await {
             Ok((gone, (refused, newer), good, (said, drill))) => {
@@ -174,7 +174,7 @@ async fn note_losses(
                 let frozen = said.frozen().into_iter();
                 status.frozen = frozen.map(|(text, said)| (text, said.at)).collect();
                 status.said_in_doubt = said.doubts();
-                status.drill_in_doubt = drill;
+                status.drill = drill;
                 let is_newer = |id: &BackupId| good.as_ref().is_none_or(|good| id > good);
                 let refused = refused.into_iter().map(|(_, id, why)| (id, why));
                 (status.refused, status.refused_older) = refused.partition(|(id, _)| is_newer(id));
@@ -294,7 +294,7 @@ async fn one(
         prunes: source.enabled && source.policy.prune.schedule.is_some(),
         no_log: None,
         said_in_doubt: Vec::new(),
-        drill_in_doubt: Vec::new(),
+        drill: NewestDrill::default(),
         disbelieved: Vec::new(),
         refused: Vec::new(),
         refused_older: Vec::new(),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use drctl_model::shown;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 /// Where the system's zone stands.
@@ -30,6 +31,12 @@ pub(crate) fn here() -> Result<TimeZone, String> {
 /// The same, to show times in: UTC where it is none.
 pub(crate) fn shown_in() -> TimeZone {
     here().unwrap_or(TimeZone::UTC)
+}
+
+/// A moment in UTC and in the machine's own time zone.
+pub(crate) fn both(at: Timestamp) -> String {
+    let here = at.to_zoned(shown_in());
+    format!("{at} ({})", here.strftime("%Y-%m-%d %H:%M:%S %Z"))
 }
 
 /// What a value of `TZ` means (POSIX.1, 8.3): a zone's name, a file of one, or a rule. A rule for

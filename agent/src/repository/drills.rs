@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use anyhow::Result;
-use drctl_model::{Drill, DrillId, DrillOutcome, SourceId};
+use drctl_model::{BackupId, Drill, DrillId, DrillOutcome, SourceId, Verdict};
 use drctl_store::{MAX_DRILL_BYTES, State, Stored, VerifyingKey, decode_drill, layout};
 use futures_util::{StreamExt as _, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::faults::{is_bad_manifest, is_missing, is_newer, is_unsigned};
 use super::first::first;
@@ -139,29 +139,55 @@ pub(crate) struct NewestDrill {
     pub(crate) refused: Option<(DrillId, bool)>,
     /// It, where it failed.
     pub(crate) failed: Option<DrillId>,
+    /// The newest one that passed, as far as was looked.
+    pub(crate) passed: Option<Passed>,
+}
+
+/// A drill that passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Passed {
+    pub(crate) drill: DrillId,
+    /// When it ended.
+    pub(crate) at: Timestamp,
+    /// The backup that it tried.
+    pub(crate) backup: Option<BackupId>,
+}
+
+impl Passed {
+    fn of(drill: &Drill) -> Option<Self> {
+        let took = SignedDuration::from_millis(i64::try_from(drill.took_ms).ok()?);
+        let at = drill.started.checked_add(took).ok()?;
+        let passed = drill.verdict() == Verdict::Pass;
+        passed.then(|| Passed { drill: drill.drill.clone(), at, backup: drill.base.clone() })
+    }
 }
 
 impl NewestDrill {
     /// Of drills that count, oldest first, and of what is `refused`, the newest first. What is dated in the
-    /// future is no newer one: no drill could ever follow it.
+    /// future is no newer one: no drill could ever follow it. One that came to nothing hides none before it.
     #[must_use]
     pub(crate) fn of<'a>(
-        mut drills: impl DoubleEndedIterator<Item = &'a Drill> + Clone,
+        drills: impl DoubleEndedIterator<Item = &'a Drill> + Clone,
         refused: impl IntoIterator<Item = (&'a DrillId, bool)>,
         now: Timestamp,
     ) -> Self {
         let horizon = DrillId::new(horizon(now), u64::MAX);
+        let passed = drills.clone().filter(|drill| drill.drill <= horizon).filter_map(Passed::of);
+        let passed = passed.max_by(|one, other| one.drill.cmp(&other.drill));
+        let mut drills = drills.filter(|drill| drill.verdict() != Verdict::Inconclusive);
         let dated = drills.clone().rfind(|drill| drill.drill <= horizon);
         let failed = dated.or_else(|| drills.next_back()).and_then(|drill| match drill.outcome {
             DrillOutcome::Failed { .. } => Some(drill.drill.clone()),
-            DrillOutcome::Proven { .. } => None,
+            DrillOutcome::Proven { .. }
+            | DrillOutcome::Equal { .. }
+            | DrillOutcome::Inconclusive { .. } => None,
         });
         let is_newer = |(id, _): &(&DrillId, bool)| {
             **id <= horizon && dated.is_none_or(|dated| **id > dated.drill)
         };
         let refused = refused.into_iter().find(is_newer);
         let refused = refused.map(|(id, newer)| (id.clone(), newer));
-        NewestDrill { refused, failed }
+        NewestDrill { refused, failed, passed }
     }
 
     /// Why nothing may be removed for it, each reason in a sentence.
@@ -260,9 +286,9 @@ mod tests {
             host: "db1".to_owned(),
             started: at,
             took_ms: 5400,
-            system_id: 7,
-            timeline: Timeline::FIRST,
-            base: BackupId::new(Timestamp::UNIX_EPOCH, 2),
+            system_id: Some(7),
+            timeline: Some(Timeline::FIRST),
+            base: Some(BackupId::new(Timestamp::UNIX_EPOCH, 2)),
             newest: Some(Named {
                 backup: BackupId::new(Timestamp::UNIX_EPOCH, 3),
                 manifest_sha256: Digest([3; 32]),
@@ -274,6 +300,7 @@ mod tests {
                 counted: vec![],
                 left_out: Vec::new(),
             },
+            run: None,
         }
     }
 
@@ -281,13 +308,14 @@ mod tests {
     fn what_is_dated_in_the_future_is_never_the_newest_drill() {
         let failed = |seconds| Drill {
             outcome: DrillOutcome::Failed { error: "x".to_owned() },
+            run: None,
             ..drill(seconds)
         };
         let now = Timestamp::from_second(10_000).unwrap();
         let of = |drills: &[Drill], refused: &[i64]| {
             let refused: Vec<DrillId> = refused.iter().map(|at| drill(*at).drill).collect();
             let refused = refused.iter().map(|id| (id, false));
-            let NewestDrill { refused, failed } = NewestDrill::of(drills.iter(), refused, now);
+            let NewestDrill { refused, failed, .. } = NewestDrill::of(drills.iter(), refused, now);
             let refused = refused.map(|(id, _)| id);
             (refused, failed)
         };

@@ -1,5 +1,7 @@
 //! A database on its way back into a server: loaded, counted, proven equal.
 
+use std::time::Instant;
+
 use anyhow::{Context as _, Result};
 use drctl_engines::Leftover;
 use drctl_engines::pg::{
@@ -17,6 +19,8 @@ pub(super) struct Loaded {
     pub(super) counted: (u64, u64),
     pub(super) equal: Option<Equality>,
     pub(super) failed: Vec<String>,
+    /// How long it took to count and to compare.
+    pub(super) proving_seconds: f64,
 }
 
 pub(super) async fn into_database(
@@ -46,6 +50,7 @@ pub(super) async fn into_database(
             }
         });
     }
+    let began = Instant::now();
     outlet.meter.label(format!("counting {}", item.target));
     let uncounted = || {
         format!(
@@ -77,7 +82,8 @@ pub(super) async fn into_database(
         return Err(AgentError::Mismatch(text).into());
     }
     let counted = (found.len() as u64, total(found.iter().map(|table| table.rows)));
-    Ok(Loaded { counted, equal, failed: target.failed() })
+    let proving_seconds = began.elapsed().as_secs_f64();
+    Ok(Loaded { counted, equal, failed: target.failed(), proving_seconds })
 }
 
 /// Compares a database that was loaded with its dump, row by row.

@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use drctl_model::{Drill, DrillId, DrillOutcome, Header, Named, SourceId, TableRows, shown, total};
+use drctl_model::{
+    BackupId, DRILL_RUN, Drill, DrillId, DrillOutcome, DrillRun, Header, Named, SourceId,
+    TableRows, Timeline, shown, total,
+};
 use drctl_policies::recovery::RecoveryPlan;
 use drctl_store::{SigningKey, encode_drill, layout};
 use jiff::Timestamp;
@@ -42,10 +45,10 @@ impl<'a> Drilling<'a> {
         Ok(Drilling { setup, key, id, started, began: Instant::now() })
     }
 
-    /// Keeps what it came to, read back; gives the name under which it lies.
+    /// Keeps what a recovery came to, read back; gives the name under which it lies.
     ///
     /// # Errors
-    /// [`StoreError`](drctl_store::StoreError); nothing of the recovery is touched.
+    /// As [`Self::keep`].
     pub async fn end(
         self,
         repository: &Repository,
@@ -53,22 +56,45 @@ impl<'a> Drilling<'a> {
         (system_id, plan): (u64, &RecoveryPlan),
         done: Result<&Recovered, &anyhow::Error>,
     ) -> Result<DrillId> {
+        let tried = Tried {
+            system_id: Some(system_id),
+            timeline: Some(plan.timeline),
+            base: Some(plan.base.clone()),
+            target: plan.target.to_string(),
+        };
+        self.keep(repository, source, (tried, None), outcome(plan, done))
+            .await
+            .map(|drill| drill.drill)
+    }
+
+    /// Keeps what it came to and how it went, read back.
+    ///
+    /// # Errors
+    /// [`StoreError`](drctl_store::StoreError); nothing of what was restored is touched.
+    pub(crate) async fn keep(
+        self,
+        repository: &Repository,
+        source: &SourceId,
+        (tried, run): (Tried, Option<DrillRun>),
+        outcome: DrillOutcome,
+    ) -> Result<Drill> {
         let took = self.began.elapsed().as_millis();
         let newest = self.newest(repository, source).await;
         let drill = Drill {
-            header: Header::new([]),
+            header: Header::new(run.as_ref().map(|_| DRILL_RUN)),
             repository: repository.id.clone(),
             source: source.clone(),
             drill: self.id,
             host: self.setup.host(),
             started: self.started,
             took_ms: u64::try_from(took).unwrap_or(u64::MAX),
-            system_id,
-            timeline: plan.timeline,
-            base: plan.base.clone(),
+            system_id: tried.system_id,
+            timeline: tried.timeline,
+            base: tried.base,
             newest,
-            target: shown(&plan.target.to_string(), TARGET_SHOWN),
-            outcome: outcome(plan, done),
+            target: shown(&tried.target, TARGET_SHOWN),
+            outcome,
+            run,
         };
         repository.may_write().await?;
         let bytes = encode_drill(&drill, &self.key).context("sign the drill's evidence")?;
@@ -78,7 +104,17 @@ impl<'a> Drilling<'a> {
         if let Some(catalog) = self.setup.log_cache(repository).await {
             documents::note(&catalog, source, &key).await;
         }
-        Ok(drill.drill)
+        Ok(drill)
+    }
+
+    /// Its name.
+    pub(crate) fn id(&self) -> &DrillId {
+        &self.id
+    }
+
+    /// When it began.
+    pub(crate) fn started(&self) -> Timestamp {
+        self.started
     }
 
     /// The newest manifest of the source.
@@ -88,7 +124,23 @@ impl<'a> Drilling<'a> {
     }
 }
 
-fn outcome(plan: &RecoveryPlan, done: Result<&Recovered, &anyhow::Error>) -> DrillOutcome {
+/// What was tried.
+pub(crate) struct Tried {
+    /// The cluster's system identifier, where the backup tells it.
+    pub(crate) system_id: Option<u64>,
+    /// The timeline that was followed; nothing for a dump.
+    pub(crate) timeline: Option<Timeline>,
+    /// The backup; nothing where there was none to try.
+    pub(crate) base: Option<BackupId>,
+    /// What was asked for, in words.
+    pub(crate) target: String,
+}
+
+/// What a recovery came to, as evidence has it.
+pub(crate) fn outcome(
+    plan: &RecoveryPlan,
+    done: Result<&Recovered, &anyhow::Error>,
+) -> DrillOutcome {
     match done {
         Ok(done) => DrillOutcome::Proven {
             replayed: done.proof.replayed,

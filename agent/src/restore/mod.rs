@@ -34,8 +34,10 @@ use crate::repository::verify::outlet;
 use crate::transfer::{Outlet, Sink, fetch_stream};
 
 pub use backup::{BackupRequest, PlannedRestore, plan_backup, restore_backup};
+pub(crate) use cluster::hidden_from_servers;
 pub use combine::ChainPlan;
 pub use drill::Drilling;
+pub(crate) use drill::{Tried, outcome};
 pub use emergency::emergency_script;
 pub use outside::FOLDER as CONFIGURATION;
 pub use plan::{Code, Destination, Item, Kept, RestorePlan, RestoreRequest, plan};
@@ -57,6 +59,8 @@ pub struct Restored {
     pub equal: Option<Equality>,
     /// Seconds it took, the counting included.
     pub seconds: f64,
+    /// How many of these it took to count and to compare.
+    pub proving_seconds: f64,
     /// What the operator should know of it.
     pub notes: Vec<String>,
     /// Statements that failed: what they should have made is missing, the rows are all there.
@@ -124,20 +128,22 @@ async fn restore_one(
         counted: None,
         equal: None,
         seconds: 0.0,
+        proving_seconds: 0.0,
         notes: Vec::new(),
         failed: Vec::new(),
     };
     match (&request.destination, &item.facts.content) {
-        (Destination::Server { server, .. }, Content::Globals) => {
+        (Destination::Server { server, tablespaces, .. }, Content::Globals) => {
             let target =
                 GlobalsTarget::new((**server).clone(), APPLICATION.to_owned(), request.missing);
+            let target = target.apart(tablespaces.clone());
             unless(stop, into_tool(outlet, request, item, &target)).await?;
             (restored.notes, restored.failed) = (target.notes(), target.failed());
         }
         (Destination::Server { server, .. }, Content::Database(facts)) => {
             let loaded = into_database(outlet, request, item, server, facts, stop).await?;
             (restored.counted, restored.failed) = (Some(loaded.counted), loaded.failed);
-            restored.equal = loaded.equal;
+            (restored.equal, restored.proving_seconds) = (loaded.equal, loaded.proving_seconds);
         }
         (
             Destination::Server { .. },

@@ -48,6 +48,8 @@ pub enum Destination {
         server: Box<PgServer>,
         /// The new name.
         rename: Option<String>,
+        /// The directory below which its tablespaces are made; nothing: where they were.
+        tablespaces: Option<PathBuf>,
     },
 }
 
@@ -168,7 +170,7 @@ pub async fn plan(
             return Err(AgentError::Usage(text).into());
         }
         Destination::Pipe(_) => (Vec::new(), None),
-        Destination::Server { server, rename } => {
+        Destination::Server { server, rename, .. } => {
             let whole = rename.is_none() && request.databases.is_empty();
             if request.missing {
                 kept = take_kept(server, &mut items, (&outlet, &request.identities)).await?;

@@ -54,9 +54,9 @@ mod tests {
             host: "db1".to_owned(),
             started: Timestamp::UNIX_EPOCH,
             took_ms: 5400,
-            system_id: u64::MAX,
-            timeline: Timeline::FIRST,
-            base: BackupId::new(Timestamp::UNIX_EPOCH, 2),
+            system_id: Some(u64::MAX),
+            timeline: Some(Timeline::FIRST),
+            base: Some(BackupId::new(Timestamp::UNIX_EPOCH, 2)),
             newest: None,
             target: "the end of the WAL".to_owned(),
             outcome: DrillOutcome::Proven {
@@ -65,6 +65,7 @@ mod tests {
                 counted: vec![5],
                 left_out: Vec::new(),
             },
+            run: None,
         }
     }
 
@@ -78,7 +79,9 @@ mod tests {
         };
         let good = drill();
         let failed = DrillOutcome::Failed { error: "verification_failed".to_owned() };
-        for good in [good.clone(), Drill { outcome: failed, ..good.clone() }] {
+        let equal = DrillOutcome::Equal { tables: 2, rows: 7, others: 3, only_counted: 0 };
+        let dump = Drill { system_id: None, timeline: None, outcome: equal, ..good.clone() };
+        for good in [good.clone(), Drill { outcome: failed, ..good.clone() }, dump] {
             let bytes = encode_drill(&good, &key).unwrap();
             assert_eq!(read(&good, &bytes, &key).unwrap(), good);
             let stranger = read(&good, &bytes, &SigningKey::generate());

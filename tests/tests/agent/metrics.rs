@@ -133,7 +133,7 @@ fn a_scrape_tells_what_is_known_and_nothing_else() {
     assert_eq!(after["drctl_audit_broken"], 0.0);
     assert!(after["drctl_rpo_seconds{source=\"shop\"}"] < 60.0);
     assert!(!after.contains_key(no_good));
-    assert!(!after.contains_key(unproven), "a dump has no drills");
+    assert_eq!(after[unproven], 1.0);
     let text = get(port, "/metrics").expect("an answer");
     let (head, body) = text.split_once("\r\n\r\n").expect("head and body");
     assert!(head.contains("application/openmetrics-text"), "{head}");
@@ -280,7 +280,6 @@ fn rules_dashboard_and_page_name_the_metrics_that_there_are() {
     let of_others = [
         "drctl_recoverable_gaps",
         "drctl_drill_last_pass_timestamp_seconds",
-        "drctl_source_unproven",
         "drctl_log_held_bytes",
         "drctl_log_disk_free_bytes",
         "drctl_alert_path_last_ack_timestamp_seconds",

@@ -323,7 +323,7 @@ fn status_names_every_reason_for_which_nothing_goes_as_the_plan_does() {
     blocked("marker is lost");
     fs::write(&marker, good).unwrap();
     // Drills.
-    let drill = drill(&shop, &ids[3]);
+    let drill = failed_drill(&shop, &ids[3]);
     let place = shop.site.path(&format!("repository/s/shop/d/{}.json", drill.drill));
     fs::create_dir_all(place.parent().unwrap()).unwrap();
     fs::write(&place, encode_drill(&drill, &shop.site.signing_key()).unwrap()).unwrap();
@@ -397,8 +397,7 @@ fn a_removed_backup_that_somebody_put_back_is_told_by_whoever_looks() {
     assert_eq!(shop.site.json(0, &["show", &ids[1]])["removed"], Value::Null);
 }
 
-/// A drill that failed.
-fn drill(shop: &Shop, id: &str) -> Drill {
+fn failed_drill(shop: &Shop, id: &str) -> Drill {
     let of = tombstone(shop, id, Digest([0; 32]));
     Drill {
         header: Header::new([]),
@@ -408,12 +407,13 @@ fn drill(shop: &Shop, id: &str) -> Drill {
         host: "db1".to_owned(),
         started: of.removed,
         took_ms: 5400,
-        system_id: 42,
-        timeline: Timeline::FIRST,
-        base: of.backup,
+        system_id: Some(42),
+        timeline: Some(Timeline::FIRST),
+        base: Some(of.backup),
         newest: None,
         target: "the end of the WAL".to_owned(),
         outcome: DrillOutcome::Failed { error: "mismatch".to_owned() },
+        run: None,
     }
 }
 

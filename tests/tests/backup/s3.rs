@@ -284,9 +284,9 @@ fn drill(minio: &Minio, id: &str) -> Drill {
         host: "db1".to_owned(),
         started: at,
         took_ms: 5400,
-        system_id: 42,
-        timeline: Timeline::FIRST,
-        base: id.parse().unwrap(),
+        system_id: Some(42),
+        timeline: Some(Timeline::FIRST),
+        base: Some(id.parse().unwrap()),
         newest: None,
         target: "the end of the WAL".to_owned(),
         outcome: DrillOutcome::Proven {
@@ -295,6 +295,7 @@ fn drill(minio: &Minio, id: &str) -> Drill {
             counted: vec![],
             left_out: Vec::new(),
         },
+        run: None,
     }
 }
 

@@ -116,8 +116,10 @@ fn paths(value: &Value, at: &str, open: &BTreeSet<String>, found: &mut BTreeSet<
     }
 }
 
-/// Objects of whole clusters and their log: held by the test binaries `physical` and `backrest`.
-const OF_CLUSTERS: [&str; 11] = [
+/// Objects of whole clusters, their log and drills: held by the test binaries `physical`, `backrest`, `drill`.
+const OF_CLUSTERS: [&str; 13] = [
+    "drctl.drill/1",
+    "drctl.drills/1",
     "drctl.prune/1",
     "drctl.recovery-plan/1",
     "drctl.recovery/1",

@@ -62,12 +62,13 @@ impl Pen {
             host: "db1".to_owned(),
             started: Timestamp::UNIX_EPOCH,
             took_ms: n,
-            system_id: self.system_id,
-            timeline: Timeline::FIRST,
-            base: BackupId::new(Timestamp::UNIX_EPOCH, 1),
+            system_id: Some(self.system_id),
+            timeline: Some(Timeline::FIRST),
+            base: Some(BackupId::new(Timestamp::UNIX_EPOCH, 1)),
             newest: None,
             target: "the end of the log".to_owned(),
             outcome: DrillOutcome::Failed { error: "mismatch".to_owned() },
+            run: None,
         };
         (drill.drill.clone(), encode_drill(&drill, &self.key).unwrap())
     }

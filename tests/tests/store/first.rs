@@ -109,12 +109,13 @@ impl Thief {
             host: "db1".to_owned(),
             started: Timestamp::UNIX_EPOCH,
             took_ms: 1,
-            system_id: 7,
-            timeline: Timeline::FIRST,
-            base: backup(),
+            system_id: Some(7),
+            timeline: Some(Timeline::FIRST),
+            base: Some(backup()),
             newest: None,
             target: target.to_owned(),
             outcome: DrillOutcome::Failed { error: "x".to_owned() },
+            run: None,
         };
         encode_drill(&drill, &self.key).unwrap().into()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use drctl_model::{BackupKind, BackupSummary, JobKind, JobState};
+use drctl_model::JobKind;
 use drctl_policies::scheduler::{JobKey, Outcome, Row, State};
 use jiff::{SignedDuration, Timestamp};
 
@@ -46,9 +46,9 @@ struct Source {
     gaps: Option<usize>,
     overdue: bool,
     frozen: bool,
-    /// Whether drills prove it: dumps have none.
-    has_drills: bool,
-    /// When the last drill ended that did not fail.
+    /// Whether no drill proves it; nothing where there is nothing to prove.
+    unproven: Option<bool>,
+    /// When the last drill ended that passed.
     drilled: Option<Timestamp>,
 }
 
@@ -71,9 +71,7 @@ fn of_source(at: Timestamp, one: &SourceStatus) -> Source {
     };
     let log = one.log.as_ref().and_then(|log| log.as_ref().ok());
     let age = if one.log.is_some() { log.map(|log| log.age) } else { one.age };
-    let drills = one.jobs.iter().filter(|last| last.job.kind == JobKind::Drill);
-    let passed = drills.filter_map(|last| last.ended.as_ref());
-    let passed = passed.filter(|job| job.state == JobState::Succeeded);
+    let is_proven = one.drill.passed.is_some() && one.drill.failed.is_none();
     Source {
         name: one.source.to_string(),
         health,
@@ -92,14 +90,9 @@ fn of_source(at: Timestamp, one: &SourceStatus) -> Source {
         gaps: log.map(|log| log.recoverable_until.gaps.len()),
         overdue: one.overdue.is_some(),
         frozen: !one.frozen.is_empty(),
-        has_drills: one.log.is_some() || one.newest_good.as_ref().is_some_and(is_no_dump),
-        drilled: passed.map(|job| job.changed).max(),
+        unproven: one.newest_good.as_ref().map(|_| !is_proven),
+        drilled: one.drill.passed.as_ref().map(|passed| passed.at),
     }
-}
-
-/// Whether a backup is of a whole cluster, which a drill can start: a dump is tried by a restore.
-fn is_no_dump(backup: &BackupSummary) -> bool {
-    !matches!(backup.kind, BackupKind::Logical(_))
 }
 
 /// Every metric, in the order in which they are told.
@@ -161,8 +154,8 @@ fn of_backups(sources: &Seen) -> Vec<Metric> {
         ),
         gauge(
             "drctl_source_unproven",
-            "Whether no drill on this host has proven a source, or the last one failed; absent for dumps",
-            each(sources, |one| one.has_drills.then(|| flag(one.drilled.is_none()))),
+            "Whether none of the last drills has passed, on any host, or the newest one failed",
+            each(sources, |one| one.unproven.map(flag)),
         ),
         gauge(
             "drctl_findings",
@@ -243,7 +236,7 @@ fn of_recovery(sources: &Seen, now: Timestamp) -> Vec<Metric> {
         ),
         gauge(
             "drctl_drill_last_pass_timestamp_seconds",
-            "When the last drill on this host ended, if it did not fail",
+            "When the last drill ended that passed, on any host",
             each(sources, |one| one.drilled.map(seconds)),
         ),
     ]
@@ -350,19 +343,5 @@ mod tests {
         let all = of_recovery(&Seen { of: vec![source], host: Host::default() }, early);
         assert_eq!(value(&all, "drctl_rpo_seconds"), Some(0.0));
         assert_eq!(value(&all, "drctl_recoverable_gaps"), None);
-    }
-
-    #[test]
-    fn only_what_drills_can_prove_is_unproven() {
-        let unproven = |has_drills, drilled| {
-            let source = Source { has_drills, drilled, ..Source::default() };
-            value(
-                &of_backups(&Seen { of: vec![source], host: Host::default() }),
-                "drctl_source_unproven",
-            )
-        };
-        assert_eq!(unproven(true, None), Some(1.0));
-        assert_eq!(unproven(true, Some(Timestamp::UNIX_EPOCH)), Some(0.0));
-        assert_eq!(unproven(false, None), None, "a dump");
     }
 }

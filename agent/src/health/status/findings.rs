@@ -254,7 +254,8 @@ impl SourceStatus {
             let text = format!("nothing of it is removed: {first}{more}");
             Judged::attention(FindingCode::StatementInDoubt, "", text).of_all(&self.said_in_doubt)
         });
-        let drill = self.drill_in_doubt.first().map(|first| {
+        let drill = self.drill.disbelieved();
+        let drill = drill.first().map(|first| {
             let text = format!("nothing of it is removed: {first}");
             Judged::attention(FindingCode::DrillInDoubt, "newest", text)
         });

@@ -102,7 +102,7 @@ impl SourceStatus {
     fn of_drill(&self, job: &Job) -> Option<Judged> {
         let text = format!(
             "{}; that it can be recovered is not proven until a drill ends well: when that is \
-             mended repeat it with `drctl restore {} … --drill`",
+             mended repeat it with `drctl drill run {}`",
             bad(job)?,
             self.source
         );

@@ -14,6 +14,7 @@ use crate::engine::pg::Gone;
 use crate::engine::pg::another_cluster::Change;
 use crate::jobs::LastJob;
 use crate::prune::Reasons;
+use crate::repository::drills::NewestDrill;
 use crate::repository::findings::suspect;
 use crate::repository::statements::lost_words;
 use crate::repository::{CLOCKS_APART, Forgotten};
@@ -95,8 +96,8 @@ pub struct SourceStatus {
     pub prunes: bool,
     /// What is in doubt of what was said of it, each with what to do.
     pub said_in_doubt: Vec<String>,
-    /// What the newest drill speaks against, each in a sentence.
-    pub drill_in_doubt: Vec<String>,
+    /// What the newest drill says, on whatever host it was.
+    pub(crate) drill: NewestDrill,
     /// What stands of what was found amiss with it before, by whatever came upon it.
     pub met: Vec<Standing>,
     /// What of it is there, and counts.
@@ -452,7 +453,7 @@ pub(super) mod tests {
             kept: Reasons::default(),
             prunes: false,
             said_in_doubt: Vec::new(),
-            drill_in_doubt: Vec::new(),
+            drill: NewestDrill::default(),
             disbelieved: Vec::new(),
             newer: Vec::new(),
             running: None,

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use drctl_policies::Location;
+use drctl_policies::{Location, SecretRef};
 
 use super::RecoverRequest;
 use super::log_ahead::expected;
 use crate::engine::pgbackrest::note_segments;
 use crate::engine::wal::Ahead;
+use crate::host::Setup;
 use crate::host::shell::server_word;
 
 /// Where WAL waits for the server, in the recovery's own directory.
@@ -35,10 +36,16 @@ pub(super) fn take_command(socket: &Path, program: &Path) -> String {
     format!("{} wal take {} %f \"%p\"", server_word(program), server_word(socket))
 }
 
-/// What is not to be seen by the server, wherever it lies: keys, what opens the bucket, the
-/// configuration, what we note.
+/// What is not to be seen by the server of a recovery.
 pub(super) fn hidden(request: &RecoverRequest<'_>) -> Vec<PathBuf> {
-    let (setup, config) = (request.setup, &request.setup.config);
+    let identity = request.identity.as_ref().map(|(path, _)| path.as_path());
+    hidden_from_servers(request.setup, identity)
+}
+
+/// What is not to be seen by a server that has a restore's data, wherever it lies: keys, what opens the
+/// bucket, the configuration, what we note.
+pub(crate) fn hidden_from_servers(setup: &Setup, identity: Option<&Path>) -> Vec<PathBuf> {
+    let config = &setup.config;
     let mut all = vec![
         config.paths.state_dir.clone(),
         config.paths.runtime_dir.clone(),
@@ -46,7 +53,10 @@ pub(super) fn hidden(request: &RecoverRequest<'_>) -> Vec<PathBuf> {
         setup.path.clone(),
     ];
     all.extend(setup.path.parent().map(Path::to_owned));
-    all.extend(request.identity.iter().map(|(path, _)| path.clone()));
+    all.extend(identity.map(Path::to_owned));
+    if let Some(SecretRef::File(path)) = &config.keys.identity {
+        all.push(path.clone());
+    }
     if let Location::File { path } = &config.repository.location {
         all.push(path.clone());
     }

@@ -41,6 +41,7 @@ pub use state::{Identity, Kept, Proof, RecoveryState, Step, is_begun, kept, wait
 pub(crate) use take::{ABSENT, DELIVERED, FAILED, LEFT, PLACED, is_placed, placed, take};
 pub use whose::{Whose, whose_number};
 
+pub(crate) use self::command::hidden_from_servers;
 use self::command::{hidden, note_stanza, restore_command, take_command};
 use self::history::leave_history;
 use self::serve::Serving;

@@ -31,6 +31,7 @@ mod handed;
 mod plan;
 mod prepare;
 mod prove;
+mod refused;
 mod replay;
 mod resume;
 mod way_on;
@@ -50,6 +51,7 @@ pub use handed::{HandedPlan, HandedRequest, is_handed, plan_handed, replay_hande
 pub use plan::{PlanNote, Planned, plan};
 pub use prepare::{Outlook, Prepared, prepare};
 pub use prove::prove;
+pub(crate) use refused::refused;
 pub use replay::replay;
 pub use resume::resume;
 pub use way_on::{Around, WayOn, way_on};

@@ -3,7 +3,10 @@
 //! Restored by ourselves and not by `psql`, which tells apart the errors of statements only by
 //! text in the server's language, and cannot leave out single ones.
 
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -15,7 +18,8 @@ use tokio::io::AsyncWrite;
 use tokio_postgres::error::SqlState;
 
 use super::script::{
-    SCRIPT_BYTES, Subject, Trailer, granted, head, role_of, statements, subject_of, tablespace_of,
+    SCRIPT_BYTES, Subject, Trailer, at_place, granted, head, role_of, statements, subject_of,
+    tablespace_of, without_grantor,
 };
 use super::stream::{WatchedRead, WatchedWrite, Watcher};
 use super::there::There;
@@ -107,6 +111,7 @@ pub struct GlobalsTarget {
     server: PgServer,
     application: String,
     missing: bool,
+    tablespaces: Option<PathBuf>,
     told: Arc<Mutex<Told>>,
 }
 
@@ -123,7 +128,15 @@ impl GlobalsTarget {
     /// The server as a target; with `missing` only of what is not there yet.
     #[must_use]
     pub fn new(server: PgServer, application_name: String, missing: bool) -> Self {
-        GlobalsTarget { server, application: application_name, missing, told: Arc::default() }
+        let (application, told) = (application_name, Arc::default());
+        GlobalsTarget { server, application, missing, tablespaces: None, told }
+    }
+
+    /// The same into a server of another host, or that is thrown away: tablespaces are made in directories
+    /// below this one, and memberships are granted by the role that we are logged in as.
+    #[must_use]
+    pub fn apart(self, tablespaces: Option<PathBuf>) -> Self {
+        GlobalsTarget { tablespaces, ..self }
     }
 
     /// What was left out or existed already, for people; complete after the outcome.
@@ -149,18 +162,39 @@ impl RestoreTarget for GlobalsTarget {
         let gather = Gather(Arc::clone(&script));
         let input = Box::pin(WatchedWrite::new(gather, watcher.clone()));
         let (told, missing) = (Arc::clone(&self.told), self.missing);
+        let tablespaces = self.tablespaces.clone();
         let outcome = Box::pin(async move {
             watcher.read("roles and tablespaces")?;
             let bytes = std::mem::take(&mut *script.lock().unwrap_or_else(PoisonError::into_inner));
             let script = String::from_utf8(bytes).map_err(|_| {
                 EngineError::Config("the dump of roles and tablespaces is not UTF-8".to_owned())
             })?;
-            let done = apply(&session, &statements(&script), missing).await?;
+            let mut statements = statements(&script);
+            if let Some(place) = &tablespaces {
+                statements = apart(statements, place)?;
+            }
+            let done = apply(&session, &statements, missing).await?;
             *told.lock().unwrap_or_else(PoisonError::into_inner) = done;
             Ok(())
         });
         Ok(ToolFeed { input, outcome })
     }
+}
+
+/// The statements for a server with places of its own, which are made.
+fn apart(statements: Vec<String>, place: &Path) -> Result<Vec<String>, EngineError> {
+    let each = statements.into_iter().enumerate().map(|(number, statement)| {
+        if tablespace_of(&statement).is_none() {
+            return Ok(without_grantor(&statement).to_owned());
+        }
+        let directory = place.join(format!("dump-{number}"));
+        let made = DirBuilder::new().mode(0o700).create(&directory);
+        made.map_err(EngineError::io(format!("make the directory {}", directory.display())))?;
+        let place = directory.display().to_string().replace('\'', "''");
+        let moved = at_place(&statement, &place);
+        Ok(moved.unwrap_or(statement))
+    });
+    each.collect()
 }
 
 /// Runs the statements, each on its own: one that fails keeps no other from being run.

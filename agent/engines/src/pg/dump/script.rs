@@ -178,6 +178,36 @@ pub(crate) fn tablespace_of(statement: &str) -> Option<String> {
     name_after(statement.strip_prefix("CREATE TABLESPACE ")?)
 }
 
+/// The same made elsewhere: at this place, whose quotes are doubled. Nothing for what is no `CREATE TABLESPACE`.
+pub(crate) fn at_place(statement: &str, place: &str) -> Option<String> {
+    tablespace_of(statement)?;
+    let bytes = statement.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() && bytes[at] != b'\'' {
+        at = if bytes[at] == b'"' { quote_end(bytes, at, false) } else { at + 1 };
+    }
+    let (before, rest) = statement.split_at_checked(at)?;
+    before.ends_with(" LOCATION ").then_some(())?;
+    // A doubled quote reads as two texts.
+    let mut behind = rest;
+    while behind.starts_with('\'') {
+        behind = &behind[quote_end(behind.as_bytes(), 0, false)..];
+    }
+    Some(format!("{before}'{place}'{behind}"))
+}
+
+/// A grant of a membership as if whoever runs it had granted it: only the first superuser of a cluster may
+/// grant in the name of another one.
+pub(crate) fn without_grantor(statement: &str) -> &str {
+    let words = words(statement);
+    let grantor = words.iter().rposition(|word| word == "GRANTED").map(|at| &words[at..]);
+    let Some([_, by, name]) = grantor.filter(|_| granted(statement).is_some()) else {
+        return statement;
+    };
+    let clause = format!(" GRANTED {by} {name}");
+    statement.strip_suffix(clause.as_str()).unwrap_or(statement)
+}
+
 fn name_after(text: &str) -> Option<String> {
     if !text.starts_with('"') {
         return text.split_whitespace().next().map(ToOwned::to_owned);
@@ -218,6 +248,40 @@ mod tests {
         ];
         assert_eq!(statements(script), expected);
         assert!(statements("-- nothing").is_empty());
+    }
+
+    #[test]
+    fn a_tablespace_is_made_elsewhere() {
+        let moved = |statement: &str| at_place(statement, "/new/1");
+        for (statement, expected) in [
+            (
+                "CREATE TABLESPACE t OWNER x LOCATION '/old'",
+                "CREATE TABLESPACE t OWNER x LOCATION '/new/1'",
+            ),
+            (
+                "CREATE TABLESPACE \"a LOCATION '/b'\" OWNER \"o'\" LOCATION '/it''s'",
+                "CREATE TABLESPACE \"a LOCATION '/b'\" OWNER \"o'\" LOCATION '/new/1'",
+            ),
+        ] {
+            assert_eq!(moved(statement).as_deref(), Some(expected));
+        }
+        assert_eq!(moved("CREATE ROLE x PASSWORD '/old'"), None);
+        assert_eq!(moved("CREATE TABLESPACE t OWNER x"), None);
+    }
+
+    #[test]
+    fn a_membership_is_granted_by_whoever_restores_it() {
+        for (statement, expected) in [
+            (
+                "GRANT a TO b WITH INHERIT TRUE GRANTED BY postgres",
+                "GRANT a TO b WITH INHERIT TRUE",
+            ),
+            ("GRANT a TO b GRANTED BY \"o o\"", "GRANT a TO b"),
+            ("GRANT a TO b", "GRANT a TO b"),
+            ("ALTER ROLE a SET x TO 'GRANTED BY b'", "ALTER ROLE a SET x TO 'GRANTED BY b'"),
+        ] {
+            assert_eq!(without_grantor(statement), expected);
+        }
     }
 
     #[test]

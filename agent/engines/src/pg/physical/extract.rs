@@ -44,7 +44,8 @@ impl Layout {
     }
 
     /// The directory of all tablespaces.
-    pub(super) fn tablespaces(&self) -> PathBuf {
+    #[must_use]
+    pub fn tablespaces(&self) -> PathBuf {
         self.root.join(TABLESPACES)
     }
 

@@ -62,8 +62,21 @@ impl Surroundings<'_> {
         arguments: &[String],
         log: File,
     ) -> Result<Child, EngineError> {
-        let postgres = bin_dir.join("postgres");
-        runs(&postgres)?;
+        let mut command = self.command((layout, bin_dir, private), "postgres")?;
+        // What a terminal sends when it is closed, or when its keys are pressed, is ours to answer.
+        command.args(arguments).process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.spawn().map_err(EngineError::io("start the restored server"))
+    }
+
+    /// One of the server's programs, where it is to run.
+    pub(super) fn command(
+        &self,
+        (layout, bin_dir, private): (&Layout, &Path, &Private),
+        program: &str,
+    ) -> Result<Command, EngineError> {
+        let program = bin_dir.join(program);
+        runs(&program)?;
         let mut command = match self.sandbox {
             Some(sandbox) => {
                 let wanted = self.wanted(layout, bin_dir, private)?;
@@ -71,16 +84,13 @@ impl Surroundings<'_> {
                 // What bubblewrap makes in a root it does not make there again.
                 let root = tempfile::tempdir_in(temporary()?);
                 let root = root.map_err(EngineError::io("make a sandbox to try the server in"))?;
-                may_be_run(sandbox.command((root.path(), &wanted, true), &postgres)?, bin_dir)?;
-                sandbox.command((&layout.sandbox_root(), &wanted, !self.outlives), &postgres)?
+                may_be_run(sandbox.command((root.path(), &wanted, true), &program)?, bin_dir)?;
+                sandbox.command((&layout.sandbox_root(), &wanted, !self.outlives), &program)?
             }
-            None => Command::new(postgres),
+            None => Command::new(program),
         };
-        command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
-        // What a terminal sends when it is closed, or when its keys are pressed, is ours to answer.
-        command.process_group(0).current_dir("/");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        command.spawn().map_err(EngineError::io("start the restored server"))
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir("/");
+        Ok(command)
     }
 
     /// Makes the places that lead elsewhere, in the root of a sandbox that is still to be made.

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use drctl_policies::recovery::NoPlan;
 use jiff::Timestamp;
 
-use super::recovery_words::both;
+use super::Refusal;
 use crate::host::AgentError;
-use crate::restore::recovery::Refusal;
+use crate::host::zone::both;
 
 /// Why a recovery does not begin, as an error.
-pub(super) fn refused(refusal: Refusal) -> anyhow::Error {
+pub(crate) fn refused(refusal: Refusal) -> anyhow::Error {
     let (text, hint) = match refusal {
         Refusal::NoPlan { no, elsewhere, bad, known_before, .. } => {
             no_plan(&no, (&elsewhere, known_before), bad.as_deref())

@@ -1,0 +1,225 @@
+//! A new and empty cluster in a sandbox, for a restore that is looked at and thrown away.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use drctl_model::{SslMode, shown};
+use rustix::process::{Signal, kill_process};
+use tokio::process::Child;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Layout;
+use super::forced::{forced, session_options};
+use super::guard::CONFIGURATION;
+use super::orphan::{SOCKETS, server_of, sockets};
+use super::private::Private;
+use super::run::may_run;
+use super::surroundings::Surroundings;
+use crate::common::sandbox::Sandbox;
+use crate::common::{EngineError, blocking};
+use crate::pg::server::session::Session;
+use crate::pg::server::{PgServer, SILENCE, ServerError, ServerSaid, major_of};
+
+/// Its superuser: no role of a source has this name, so that all of them are made.
+const SUPERUSER: &str = "drctl_scratch";
+
+/// Its port: only the name of its socket.
+const PORT: u16 = 5432;
+
+/// How long it may take to be made, and to let us in.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// How often is looked whether it lets us in.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The name under which it sees us.
+const APPLICATION: &str = "drctl/scratch";
+
+/// Its log, beside its data.
+const LOG: &str = "scratch.log";
+
+/// What it is given beside what every server of a restore is: it is written to, and holds whatever a dump brings.
+const SETTINGS: &[(&str, &str)] = &[
+    ("default_transaction_read_only", "off"),
+    ("max_connections", "64"),
+    ("max_locks_per_transaction", "256"),
+    ("max_wal_size", "2GB"),
+];
+
+/// A server without a network, at a socket that only this account reaches. It ends when it is dropped.
+pub struct Scratch {
+    child: Child,
+    server: PgServer,
+    private: Option<Private>,
+}
+
+impl Scratch {
+    /// Makes a cluster below a new directory, and starts its server in a sandbox in which `hidden` is not seen.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`]; [`EngineError::Config`] as root, as whom PostgreSQL does not run, and where `initdb`
+    /// fails; [`ServerError::Query`] with the server's last words.
+    pub async fn start(
+        layout: &Layout,
+        bin_dir: &Path,
+        (sandbox, hidden): (&Sandbox, Vec<PathBuf>),
+    ) -> Result<Self, EngineError> {
+        may_run()?;
+        let data = layout.data();
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&data);
+        made.map_err(EngineError::io(format!("make the directory {}", data.display())))?;
+        let private = Private::make(&[SUPERUSER], "")?;
+        let none = |_: &Path, _: &Path| Ok(String::new());
+        let around = Surroundings {
+            sandbox: Some(sandbox),
+            hidden,
+            outlives: false,
+            preload: Vec::new(),
+            log: &none,
+            led: Vec::new(),
+        };
+        initdb(&around, (layout, bin_dir, &private)).await?;
+        // Its sandbox is another one than the server's, which makes its root anew.
+        let root = layout.sandbox_root();
+        let removed = blocking(|| std::fs::remove_dir_all(&root));
+        removed.map_err(EngineError::io(format!("remove {}", root.display())))?;
+        let version = std::fs::read_to_string(data.join("PG_VERSION"));
+        let version = version.map_err(EngineError::io("read the version of the new cluster"))?;
+        let major = major_of(&version).unwrap_or_default();
+        let below = layout.root().and_then(|root| root.append(Path::new(LOG)));
+        let log = below.map_err(EngineError::io("write the log of the new cluster"))?;
+        let arguments = arguments(layout, &private, major);
+        let child = around.start((layout, bin_dir, &private), &arguments, log)?;
+        let server = server(&private, bin_dir, major);
+        let mut scratch = Scratch { child, server, private: Some(private) };
+        scratch.lets_us_in(&data.with_file_name(LOG)).await?;
+        Ok(scratch)
+    }
+
+    /// How it is reached, while it runs.
+    #[must_use]
+    pub fn server(&self) -> &PgServer {
+        &self.server
+    }
+
+    async fn lets_us_in(&mut self, log: &Path) -> Result<(), EngineError> {
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            let database = self.server.maintenance_database.clone();
+            let last = match Session::open(&self.server, &database, APPLICATION).await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            let ended = self.child.try_wait().map_err(EngineError::io("look at the server"))?;
+            if ended.is_none() && Instant::now() < deadline {
+                sleep(LOOK_EVERY).await;
+                continue;
+            }
+            let words = std::fs::read_to_string(log).unwrap_or_default();
+            let words = words.lines().rev().take(3).collect::<Vec<_>>().join("; ");
+            return match ended {
+                None => Err(last),
+                Some(status) => Err(EngineError::from(ServerError::Query {
+                    action: "start a scratch server".to_owned(),
+                    source: ServerSaid::new(format!("{status}; {}", shown(&words, 600))),
+                })),
+            };
+        }
+    }
+
+    /// Ends it; what it holds is of no use any more. Waits until it is gone.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    pub async fn stop(mut self) -> Result<(), EngineError> {
+        self.ends();
+        let gone = timeout(READY_WITHIN, self.child.wait()).await;
+        self.private = None;
+        match gone {
+            Ok(ended) => ended.map(drop).map_err(EngineError::io("stop the scratch server")),
+            Err(_) => self.child.kill().await.map_err(EngineError::io("stop the scratch server")),
+        }
+    }
+
+    /// An immediate shutdown: its children go with it.
+    fn ends(&mut self) {
+        let pid = self.private.as_ref().and_then(|private| server_of(private.path()));
+        if pid.is_none_or(|pid| kill_process(pid, Signal::QUIT).is_err()) {
+            let _ = self.child.start_kill();
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if self.private.is_some() {
+            self.ends();
+        }
+    }
+}
+
+/// Makes the cluster.
+async fn initdb(
+    around: &Surroundings<'_>,
+    place: (&Layout, &Path, &Private),
+) -> Result<(), EngineError> {
+    let mut command = around.command(place, "initdb")?;
+    command.args([
+        "--encoding=UTF8",
+        "--locale=C",
+        "--auth=peer",
+        "--no-sync",
+        "--no-instructions",
+    ]);
+    command.arg(format!("--username={SUPERUSER}")).arg("--pgdata").arg(place.0.data());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let failed = || EngineError::io("make a scratch cluster");
+    let made = timeout(READY_WITHIN, command.output()).await;
+    let made = made.map_err(|_| failed()(std::io::ErrorKind::TimedOut.into()))?.map_err(failed())?;
+    if made.status.success() {
+        return Ok(());
+    }
+    let says = String::from_utf8_lossy(&made.stderr);
+    let text = format!("no scratch cluster can be made: initdb says: {}", shown(says.trim(), 600));
+    Err(EngineError::Config(text))
+}
+
+fn arguments(layout: &Layout, private: &Private, major: u32) -> Vec<String> {
+    let shown = |path: &Path| path.display().to_string();
+    let places = [
+        ("port", PORT.to_string()),
+        (SOCKETS, sockets(private.path())),
+        ("config_file", shown(&private.file(CONFIGURATION))),
+        ("data_directory", shown(&layout.data())),
+        ("external_pid_file", shown(&private.file("server.pid"))),
+        ("hba_file", shown(&private.file("pg_hba.conf"))),
+        ("ident_file", shown(&private.file("pg_ident.conf"))),
+    ];
+    let settings = forced(major).chain(SETTINGS.iter().copied());
+    let settings = settings.map(|(name, value)| (name, value.to_owned()));
+    let mut arguments = vec!["-D".to_owned(), shown(&layout.data())];
+    for (name, value) in places.into_iter().chain(settings) {
+        arguments.extend(["-c".to_owned(), format!("{name}={value}")]);
+    }
+    arguments
+}
+
+fn server(private: &Private, bin_dir: &Path, major: u32) -> PgServer {
+    PgServer {
+        host: private.path().display().to_string(),
+        port: PORT,
+        user: SUPERUSER.to_owned(),
+        maintenance_database: "postgres".to_owned(),
+        password: None,
+        sslmode: SslMode::Disable,
+        ssl_root_cert: None,
+        require_peer: None,
+        bin_dir: Some(bin_dir.to_owned()),
+        runtime_dir: private.path().to_owned(),
+        options: session_options(major),
+        silence: SILENCE,
+    }
+}

@@ -1,0 +1,264 @@
+//! `drctl drill`: backups tried in scratch servers, and what the evidence of that says.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use drctl_model::{Drill, DrillOutcome, DrillRun, JobKind, SourceId, Verdict, shown};
+use serde_json::{Value, json};
+
+use super::args::{DrillRunArgs, DrillVerb, Point};
+use super::progress::Progress;
+use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, line, table};
+use crate::drill::{DrillDone, DrillRequest, Wanted, drill};
+use crate::host::figures::{count, number, span};
+use crate::host::{AgentError, Exit, Meter, Setup, Stop};
+use crate::jobs::run as as_job;
+use crate::repository::drills;
+
+/// `drctl drill`.
+pub(super) async fn drill_verb(
+    screen: Screen,
+    setup: &Setup,
+    verb: &DrillVerb,
+    stop: &Stop,
+) -> Result<Exit> {
+    match verb {
+        DrillVerb::Run(args) => run(screen, setup, args, stop).await,
+        DrillVerb::List { source } => list(screen, setup, source.as_deref()).await,
+        DrillVerb::Show { source, drill } => show(screen, setup, source, drill.as_deref()).await,
+    }
+}
+
+async fn run(screen: Screen, setup: &Setup, args: &DrillRunArgs, stop: &Stop) -> Result<Exit> {
+    let request = request(args)?;
+    let source = request.source.clone();
+    let meter = Meter::default();
+    let progress = Progress::show(screen, &meter);
+    let work = Box::pin(drill(setup, &request, &meter, stop));
+    let done = as_job(setup, (JobKind::Drill, vec![source]), work, |done, _| done.amiss()).await;
+    drop(progress);
+    let done = done?;
+    let mut object = drill_json(&done.drill, None);
+    object["why"] = json!(done.why);
+    screen.answer("drctl.drill/1", object, || done_text(&done));
+    Ok(exit(done.drill.verdict(), done.is_clean()))
+}
+
+fn request(args: &DrillRunArgs) -> Result<DrillRequest> {
+    let wanted = match (&args.backup, args.point) {
+        (Some(backup), _) => Wanted::Named(backup.clone()),
+        (None, Point::Latest) => Wanted::Latest,
+        (None, Point::Oldest) => Wanted::Oldest,
+        (None, Point::Random) => Wanted::Random(args.seed),
+    };
+    if args.seed.is_some() && !matches!(wanted, Wanted::Random(_)) {
+        let text = "--seed chooses at random: give --point random with it. Nothing was done";
+        return Err(AgentError::Usage(text.to_owned()).into());
+    }
+    Ok(DrillRequest {
+        source: super::source_id(&args.source)?,
+        wanted,
+        identity: args.identity.clone(),
+        scratch: args.scratch.clone(),
+    })
+}
+
+fn exit(verdict: Verdict, clean: bool) -> Exit {
+    match verdict {
+        Verdict::Pass if clean => Exit::Success,
+        Verdict::Pass | Verdict::Inconclusive => Exit::Degraded,
+        Verdict::FailRto | Verdict::FailRpo => Exit::Objective,
+        Verdict::FailData => Exit::Verification,
+    }
+}
+
+/// A verdict, as people read it.
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "PASSED",
+        Verdict::FailRto | Verdict::FailRpo | Verdict::FailData => "FAILED",
+        Verdict::Inconclusive => "INCONCLUSIVE",
+    }
+}
+
+fn done_text(done: &DrillDone) -> String {
+    let mut text = drill_text(&done.drill);
+    for why in &done.why {
+        let _ = write!(text, "\n  {}", shown(why, TEXT_SHOWN));
+    }
+    if let Some(hint) = &done.hint {
+        let _ = write!(text, "\n  hint: {}", shown(hint, TEXT_SHOWN));
+    }
+    text
+}
+
+/// What was proven, in a sentence.
+fn proven(outcome: &DrillOutcome) -> String {
+    match outcome {
+        DrillOutcome::Equal { tables, rows, others, only_counted } => {
+            let mut text = format!(
+                "{} with {} are what was dumped, row by row; so are {} other objects",
+                count(*tables, "table"),
+                count(*rows, "row"),
+                number(*others)
+            );
+            if *only_counted > 0 {
+                let _ = write!(
+                    text,
+                    "; of {} only the rows were counted",
+                    count(*only_counted, "table")
+                );
+            }
+            text
+        }
+        DrillOutcome::Proven { replayed, shows, .. } => {
+            let shows =
+                shows.map_or_else(String::new, |at| format!(", and shows commits up to {at}"));
+            format!("the cluster was recovered to {replayed}{shows}")
+        }
+        DrillOutcome::Failed { error } | DrillOutcome::Inconclusive { error } => {
+            format!("it broke off: {}", shown(error, 60))
+        }
+    }
+}
+
+fn drill_text(drill: &Drill) -> String {
+    let mut text = format!(
+        "drill {} of {} on {}: {}\n  {}{}",
+        drill.drill,
+        drill.source,
+        shown(&drill.host, NAME_SHOWN),
+        format_args!("{}: {}", word(drill.verdict()), drill.verdict().words()),
+        drill.base.as_ref().map_or_else(String::new, |base| format!("backup {base}: ")),
+        proven(&drill.outcome)
+    );
+    if let Some(run) = &drill.run {
+        text.push_str(&run_text(run));
+    }
+    text
+}
+
+fn run_text(run: &DrillRun) -> String {
+    let seconds = |ms: u64| span(std::time::Duration::from_millis(ms).as_secs_f64());
+    let phases = run.phases.iter();
+    let phases: Vec<String> =
+        phases.map(|clock| format!("{} {}", clock.phase.as_str(), seconds(clock.ms))).collect();
+    let promised = |ms: Option<u64>| ms.map_or("none promised".to_owned(), seconds);
+    let mut text = format!(
+        "\n  restored in {} (RTO: {})\n  {}",
+        seconds(run.restore_ms()),
+        promised(run.objectives.rto_ms),
+        phases.join(", ")
+    );
+    if let Some(lost) = run.lost_ms {
+        let rpo = promised(run.objectives.rpo_ms);
+        let _ = write!(text, "\n  would have been lost: {} (RPO: {rpo})", seconds(lost));
+    }
+    if let Some(seed) = run.point.seed {
+        let _ = write!(text, "\n  chosen by --seed {seed} among {}", count(run.point.of, "backup"));
+    }
+    for deviation in &run.deviations {
+        let _ = write!(text, "\n  note: {}", line(deviation));
+    }
+    if !run.cleaned {
+        text.push_str("\n  NOT REMOVED: what it restored is still on that host");
+    }
+    text
+}
+
+fn drill_json(drill: &Drill, signer: Option<&str>) -> Value {
+    let mut object = json!({
+        "drill": drill.drill, "source": drill.source, "host": drill.host, "started": drill.started,
+        "took_ms": drill.took_ms, "backup": drill.base, "verdict": drill.verdict().as_str(),
+        "system_id": drill.system_id.map(|id| id.to_string()), "timeline": drill.timeline,
+        "target": drill.target, "run": drill.run, "signed_by": signer,
+        "restore_ms": drill.run.as_ref().map(DrillRun::restore_ms),
+    });
+    object["result"] = json!(drill.outcome);
+    object
+}
+
+/// A drill that counts, and what people call who signed it.
+type Signed = (Drill, String);
+
+/// The drills of a source, newest first, and what is there and does not count.
+async fn of_source(setup: &Setup, source: &SourceId) -> Result<(Vec<Signed>, Vec<String>)> {
+    let repository = setup.repository().await?;
+    let mut refused = Vec::new();
+    let found = drills(&repository, source, &mut refused).await?;
+    let named = |(drill, key)| (drill, repository.trust.name(&key));
+    let all = found.into_iter().rev().map(named).collect();
+    Ok((all, refused.into_iter().map(|one| one.text).collect()))
+}
+
+async fn list(screen: Screen, setup: &Setup, source: Option<&str>) -> Result<Exit> {
+    let sources = match source {
+        Some(name) => vec![super::source_id(name)?],
+        None => setup.config.sources.keys().cloned().collect(),
+    };
+    let (mut all, mut refused) = (Vec::new(), Vec::new());
+    for source in &sources {
+        let (drills, not) = of_source(setup, source).await?;
+        all.extend(drills);
+        refused.extend(not);
+    }
+    let object = json!({
+        "drills": all.iter().map(|(drill, signer)| drill_json(drill, Some(signer))).collect::<Vec<_>>(),
+        "refused": refused,
+    });
+    screen.answer("drctl.drills/1", object, || list_text(&all, &refused));
+    Ok(if refused.is_empty() { Exit::Success } else { Exit::Degraded })
+}
+
+fn list_text(all: &[Signed], refused: &[String]) -> String {
+    let mut text = match all {
+        [] => "no drill has been run: `drctl drill run SOURCE`".to_owned(),
+        all => {
+            let head = ["SOURCE", "DRILL", "BACKUP", "RESTORED IN", "SAID"];
+            let mut rows = vec![head.map(str::to_owned).to_vec()];
+            rows.extend(all.iter().map(|(drill, _)| {
+                let ms = drill.run.as_ref().map_or(drill.took_ms, DrillRun::restore_ms);
+                vec![
+                    drill.source.to_string(),
+                    drill.drill.to_string(),
+                    drill.base.as_ref().map_or("-".to_owned(), ToString::to_string),
+                    span(std::time::Duration::from_millis(ms).as_secs_f64()),
+                    word(drill.verdict()).to_owned(),
+                ]
+            }));
+            table(&rows)
+        }
+    };
+    for one in refused {
+        let _ = write!(text, "\nNOT COUNTED: {}", shown(one, TEXT_SHOWN));
+    }
+    text
+}
+
+async fn show(screen: Screen, setup: &Setup, source: &str, wanted: Option<&str>) -> Result<Exit> {
+    let source = super::source_id(source)?;
+    let (all, refused) = of_source(setup, &source).await?;
+    let (drill, signer) = chosen(all, &source, wanted)?;
+    let object = drill_json(&drill, Some(&signer));
+    screen.answer("drctl.drill/1", object, || {
+        format!("{}\n  signed by {}", drill_text(&drill), shown(&signer, NAME_SHOWN))
+    });
+    Ok(if refused.is_empty() { Exit::Success } else { Exit::Degraded })
+}
+
+/// The newest, or the only one whose identifier begins so.
+fn chosen(all: Vec<Signed>, source: &SourceId, wanted: Option<&str>) -> Result<Signed> {
+    let none = |text: String| AgentError::NoBackup(text).into();
+    let Some(wanted) = wanted else {
+        let text = format!("no drill of {source} has been run");
+        return all.into_iter().next().ok_or_else(|| none(text));
+    };
+    let mut fits = all.into_iter().filter(|(drill, _)| drill.drill.as_str().starts_with(wanted));
+    match (fits.next(), fits.next()) {
+        (Some(one), None) => Ok(one),
+        (Some(_), Some(_)) => {
+            Err(none(format!("`{}` fits more than one drill of {source}", shown(wanted, 60))))
+        }
+        (None, _) => Err(none(format!("there is no drill `{}` of {source}", shown(wanted, 60)))),
+    }
+}

@@ -1,0 +1,195 @@
+//! Where drills put what they restore: a directory for each below a root of ours, marked, and gone afterwards.
+//! What a drill left that was killed goes when the next one begins; nothing else is ever removed.
+
+use std::ffi::CString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+
+use anyhow::{Context as _, Result};
+use drctl_engines::blocking;
+use drctl_model::DrillId;
+use rustix::fs::{FlockOperation, OFlags, flock};
+
+use crate::host::{AgentError, Setup, remove_tree};
+
+/// How a drill's directory is named, before the drill's identifier.
+const PREFIX: &str = "drill-";
+
+/// The file that says whose it is; whoever works in it holds a lock on it.
+const MARK: &str = "drctl-drill";
+
+/// A drill's own directory; removed when dropped, as far as that can be done.
+#[derive(Debug)]
+pub(super) struct ScratchDir {
+    root: PathBuf,
+    name: String,
+    _mark: File,
+    removed: bool,
+}
+
+impl ScratchDir {
+    /// Makes one below a root, which is made where it is missing. What killed drills left there goes.
+    ///
+    /// # Errors
+    /// [`AgentError::NotPrivate`](crate::host::AgentError::NotPrivate) for a root that others can change;
+    /// the file system's.
+    pub(super) fn make(setup: &Setup, root: &Path, drill: &DrillId) -> Result<Self> {
+        setup.private_directory(root)?;
+        for left in sweep(root) {
+            tracing::warn!("{left}");
+        }
+        let name = format!("{PREFIX}{drill}");
+        let path = root.join(&name);
+        let made = DirBuilder::new().mode(0o700).create(&path).and_then(|()| mark(&path, drill));
+        match made {
+            Ok(mark) => Ok(ScratchDir { root: root.to_owned(), name, _mark: mark, removed: false }),
+            Err(error) => {
+                let _ = fs::remove_dir(&path);
+                Err(error).with_context(|| format!("make the directory {}", path.display()))
+            }
+        }
+    }
+
+    /// The directory.
+    pub(super) fn path(&self) -> PathBuf {
+        self.root.join(&self.name)
+    }
+
+    /// Removes it, with all that is in it.
+    ///
+    /// # Errors
+    /// The file system's: something of it is still there.
+    pub(super) fn remove(mut self) -> Result<()> {
+        self.removed = true;
+        let path = self.path();
+        blocking(|| remove(&self.root, &self.name))
+            .with_context(|| format!("remove {}, which the drill has made", path.display()))
+    }
+}
+
+impl Drop for ScratchDir {
+    fn drop(&mut self) {
+        if !self.removed
+            && let Err(error) = remove(&self.root, &self.name)
+        {
+            tracing::warn!("{} could not be removed: {error}", self.path().display());
+        }
+    }
+}
+
+/// Marks a directory as a drill's, and says that somebody works in it.
+fn mark(path: &Path, drill: &DrillId) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path.join(MARK))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    file.write_all(drill.to_string().as_bytes())?;
+    Ok(file)
+}
+
+fn remove(root: &Path, name: &str) -> io::Result<()> {
+    remove_tree(root, &CString::new(name)?)
+}
+
+/// Removes what killed drills left below a root; tells what could not be removed, and why.
+pub(super) fn sweep(root: &Path) -> Vec<String> {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    let ours = entries.filter_map(|entry| {
+        let name = entry.file_name().to_str()?.to_owned();
+        let drill = DrillId::from_str(name.strip_prefix(PREFIX)?).ok()?;
+        Some((name, drill))
+    });
+    let swept = ours.filter_map(|(name, drill)| {
+        let done = sweep_one(root, &name, &drill);
+        let path = root.join(&name);
+        done.err().map(|error| format!("{} was left by a drill: {error:#}", path.display()))
+    });
+    swept.collect()
+}
+
+/// Removes what one left, unless somebody works in it.
+///
+/// # Errors
+/// [`AgentError::Target`] for what is no drill's; the file system's.
+fn sweep_one(root: &Path, name: &str, drill: &DrillId) -> Result<()> {
+    let path = root.join(name);
+    let no =
+        |why: &str| Err(AgentError::Target(format!("it is not removed, because {why}")).into());
+    if fs::symlink_metadata(&path)?.is_symlink() {
+        return no("it is a link");
+    }
+    let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    let mark = OpenOptions::new().read(true).custom_flags(nofollow).open(path.join(MARK));
+    let mark = match mark {
+        // One that was killed before it was marked had made nothing in it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match fs::remove_dir(&path) {
+                Err(_) => no("it has no mark of a drill"),
+                Ok(()) => Ok(()),
+            };
+        }
+        mark => mark?,
+    };
+    if flock(&mark, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(());
+    }
+    let text = io::read_to_string(io::Read::take(&mark, 100))?;
+    if text != drill.to_string() && !text.is_empty() {
+        return no("its mark names another drill");
+    }
+    Ok(remove(root, name)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn drill(n: u64) -> (String, DrillId) {
+        let id = DrillId::new(Timestamp::UNIX_EPOCH, n);
+        (format!("{PREFIX}{id}"), id)
+    }
+
+    #[test]
+    fn only_what_a_drill_made_and_nobody_works_in_is_swept() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("scratch");
+        let make = |n: u64, text: Option<&str>| {
+            let (name, id) = drill(n);
+            fs::create_dir_all(root.join(&name).join("data")).unwrap();
+            let own = id.to_string();
+            if let Some(text) = text {
+                fs::write(root.join(&name).join(MARK), if text == "own" { &own } else { text })
+                    .unwrap();
+            }
+            root.join(name)
+        };
+        let (left, unmarked, other) =
+            (make(1, Some("own")), make(2, None), make(3, Some("another")));
+        let (name, id) = drill(4);
+        let in_use = root.join(name);
+        fs::create_dir(&in_use).unwrap();
+        let held = mark(&in_use, &id).unwrap();
+        let outside = place.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join(MARK), drill(5).1.to_string()).unwrap();
+        symlink(&outside, root.join(drill(5).0)).unwrap();
+        let empty = root.join(drill(6).0);
+        fs::create_dir(&empty).unwrap();
+        let strange = root.join("drill-of-mine");
+        fs::create_dir(&strange).unwrap();
+        let told = sweep(&root);
+        assert!(!left.exists() && !empty.exists());
+        let stays = [&unmarked, &other, &in_use, &outside, &strange];
+        assert!(stays.iter().all(|path| path.exists()), "{told:?}");
+        assert_eq!(told.len(), 3, "{told:?}");
+        drop(held);
+        assert_eq!(sweep(&root).len(), 3);
+        assert!(!in_use.exists());
+    }
+}

@@ -1,0 +1,51 @@
+//! Drills of base backups.
+
+use drctl_tests::cluster::Cluster as _;
+
+use crate::common::Shop;
+
+#[test]
+fn a_cluster_is_recovered_to_the_end_of_its_log_and_thrown_away() {
+    let shop = Shop::cluster();
+    let first = shop.back_up()["backup"]["backup"].clone();
+    shop.tick(1..11);
+    shop.archived();
+    let last = shop.committed(10);
+    let done = shop.drill(0, &[]);
+    assert_eq!((&done["verdict"], &done["backup"]), (&"pass".into(), &first), "{done}");
+    assert_eq!(done["result"]["outcome"], "proven", "{done}");
+    assert_eq!(done["result"]["shows"], last, "{done}");
+    assert!(done["run"]["lost_ms"].as_u64().is_some(), "{done}");
+    assert!(done["restore_ms"].as_u64().unwrap() > 0, "{done}");
+    assert!(shop.left().is_empty(), "{:?}", shop.left());
+    // An older base backup is tried up to the next one.
+    shop.tick(11..21);
+    let _ = shop.back_up();
+    shop.tick(21..31);
+    shop.archived();
+    let done = shop.drill(0, &["--point", "oldest"]);
+    assert_eq!((&done["verdict"], &done["backup"]), (&"pass".into(), &first), "{done}");
+    assert_eq!(done["result"]["shows"], shop.committed(20), "{done}");
+    let view = shop.drctl(&["timeline", "shop"]).ended(0).json();
+    assert_eq!(view["drills"].as_array().map(Vec::len), Some(2), "{view}");
+    let all = shop.drctl(&["drill", "list"]).ended(0).json();
+    assert_eq!(all["drills"].as_array().map(Vec::len), Some(2), "{all}");
+}
+
+#[test]
+fn log_that_is_missing_fails_it() {
+    let shop = Shop::cluster();
+    let _ = shop.back_up();
+    shop.segments_of_ten(4);
+    let mut pieces = shop.site.files("repository");
+    pieces.retain(|path| path.to_string_lossy().contains("/l/"));
+    pieces.sort();
+    let piece = &pieces[pieces.len() - 2];
+    std::fs::remove_file(shop.site.path("repository").join(piece)).unwrap();
+    let done = shop.drill(4, &[]);
+    assert_eq!(
+        (&done["verdict"], &done["result"]["error"]),
+        (&"fail_data".into(), &"no_plan".into())
+    );
+    assert!(shop.left().is_empty(), "{:?}", shop.left());
+}

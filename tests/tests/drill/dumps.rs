@@ -1,0 +1,126 @@
+//! Drills of dumps that find all as it was.
+
+use std::net::TcpListener;
+
+use drctl_tests::cluster::Cluster as _;
+use serde_json::Value;
+
+use crate::common::Shop;
+
+fn milliseconds(run: &Value, phase: &str) -> u64 {
+    let phases = run["phases"].as_array().expect("a list");
+    let found = phases.iter().find(|one| one["phase"] == phase);
+    found.unwrap_or_else(|| panic!("no {phase} in {run}"))["ms"].as_u64().expect("a number")
+}
+
+#[test]
+fn a_dump_is_restored_proven_and_thrown_away() {
+    let shop = Shop::open();
+    let place = shop.site.path("space");
+    std::fs::create_dir(&place).unwrap();
+    drctl_tests::cluster::give_away(&place);
+    shop.sql(&format!("create tablespace \"fast 'one'\" location '{}'", place.display()));
+    shop.sql("create table placed (a int) tablespace \"fast 'one'\"");
+    shop.sql("insert into placed values (1), (2)");
+    shop.sql("create role app login; create role staff; grant staff to app with admin option");
+    shop.sql("create database other owner app; alter role app set work_mem to '1MB'");
+    shop.server
+        .psql("other", "create sequence s; select nextval('s'); create table t as select 1 as x");
+    shop.sql("select lo_from_bytea(4711, 'large')");
+    let backup = shop.back_up()["backup"]["backup"].clone();
+    let said = shop.drctl(&["drill", "list"]).ended(0).json();
+    assert_eq!(said["drills"], serde_json::json!([]), "{said}");
+    let done = shop.drill(0, &[]);
+    assert_eq!((&done["verdict"], &done["backup"]), (&"pass".into(), &backup), "{done}");
+    let result = &done["result"];
+    assert_eq!(result["outcome"], "equal", "{done}");
+    // orders, placed, ticks; t.
+    assert_eq!((&result["tables"], &result["rows"]), (&4.into(), &2003.into()), "{done}");
+    assert!(result["others"].as_u64().unwrap() > 5, "{done}");
+    let run = &done["run"];
+    assert!(milliseconds(run, "provisioning") > 0 && milliseconds(run, "loading") > 0, "{done}");
+    assert!(milliseconds(run, "verifying") > 0, "{done}");
+    let counted = ["provisioning", "loading", "verifying"].map(|phase| milliseconds(run, phase));
+    assert_eq!(done["restore_ms"], counted.iter().sum::<u64>(), "{done}");
+    assert_eq!((&run["point"]["wanted"], &run["cleaned"]), (&"latest".into(), &true.into()));
+    assert!(run["on"]["server"].as_str().unwrap().starts_with("15."), "{done}");
+    assert!(shop.left().is_empty(), "{:?}", shop.left());
+    let all = shop.drctl(&["drill", "list", "shop"]).ended(0).json();
+    assert_eq!(all["drills"][0]["drill"], done["drill"], "{all}");
+    assert_eq!(all["drills"][0]["signed_by"], all["drills"][0]["host"], "{all}");
+    let shown = shop.drctl(&["drill", "show", "shop"]).ended(0).json();
+    assert_eq!((&shown["drill"], &shown["run"]), (&done["drill"], run), "{shown}");
+    let text = shop.command(&["drill", "show", "shop"]).output().unwrap().stdout;
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("PASSED") && text.contains("4 tables with 2 003 rows"), "{text}");
+    assert!(shop.told("drill_failed").is_empty());
+}
+
+#[test]
+fn a_point_is_chosen_and_chosen_again_by_its_number() {
+    let shop = Shop::open();
+    let ids: Vec<Value> = (0..3).map(|_| shop.back_up()["backup"]["backup"].clone()).collect();
+    let oldest = shop.drill(0, &["--point", "oldest"]);
+    assert_eq!(
+        (&oldest["backup"], &oldest["run"]["point"]["of"]),
+        (&ids[0], &3.into()),
+        "{oldest}"
+    );
+    let any = shop.drill(0, &["--point", "random"]);
+    let seed = any["run"]["point"]["seed"].as_str().expect("a number").to_owned();
+    let again = shop.drill(0, &["--point", "random", "--seed", &seed]);
+    assert_eq!(again["backup"], any["backup"], "{again}");
+    let chosen = shop.drill(0, &["--point", "random", "--seed", "4"]);
+    assert_eq!(chosen["backup"], ids[1], "{chosen}");
+    let named = shop.drill(0, &["--backup", ids[1].as_str().unwrap()]);
+    assert_eq!((&named["backup"], &named["run"]["lost_ms"]), (&ids[1], &Value::Null), "{named}");
+    let said = shop.drctl(&["drill", "run", "shop", "--seed", "4"]).failed(2, "usage");
+    assert!(said.contains("--point random"), "{said}");
+    let said = shop.drctl(&["drill", "show", "shop", "19"]).failed(5, "no_backup");
+    assert!(said.contains("`19`"), "{said}");
+}
+
+#[test]
+fn promises_are_measured() {
+    let shop = Shop::open();
+    shop.back_up_days_ago(3);
+    // The policy asks for an RPO of 26 hours, and an RTO of two.
+    let done = shop.drill(11, &[]);
+    assert_eq!(done["verdict"], "fail_rpo", "{done}");
+    let lost = done["run"]["lost_ms"].as_u64().unwrap();
+    assert!(lost > 71 * 3_600_000, "{done}");
+    assert_eq!(done["run"]["objectives"]["rto_ms"], 7_200_000, "{done}");
+    let _ = shop.back_up();
+    assert_eq!(shop.drill(0, &[])["verdict"], "pass");
+}
+
+#[test]
+fn what_a_dump_runs_reaches_neither_network_nor_host() {
+    let shop = Shop::open();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let marker = shop.site.path("marker");
+    // It runs while rows are loaded, as whoever loads them.
+    shop.sql(&format!(
+        "create function evil(int) returns bool language plpgsql as $f$ begin
+             if current_setting('is_superuser') = 'on' then
+                 execute $x$copy (select 1) to program 'bash -c \"echo > /dev/tcp/127.0.0.1/{port}\" 2>/dev/null; touch {}; ls /etc/drctl {} 2>&1 || true'$x$;
+             end if;
+             return true; exception when others then return true; end $f$;
+         create table trap (a int);
+         insert into trap values (1); alter table trap add check (evil(a)) not valid",
+        marker.display(),
+        shop.site.path("").display(),
+    ));
+    // Made by the server's own role, it would be trusted.
+    shop.sql(
+        "create role clerk; alter table trap owner to clerk; alter function evil owner to clerk",
+    );
+    let _ = shop.back_up();
+    let done = shop.drill(0, &[]);
+    assert_eq!(done["verdict"], "pass", "{done}");
+    assert!(done["run"]["deviations"].to_string().contains("ran as a superuser"), "{done}");
+    assert!(!marker.exists());
+    assert!(listener.accept().is_err(), "somebody came");
+}
