@@ -6,7 +6,7 @@ use crate::engine;
 use crate::hooks::HOOKS;
 use crate::notify::NOTIFY;
 use crate::throttle::THROTTLE;
-use crate::timing::{LOG_INDEX, PRUNE, REPORT, VERIFY, WINDOW};
+use crate::timing::{DRILL, LOG_INDEX, PRUNE, REPORT, VERIFY, WINDOW};
 
 /// A key: what it takes, whether it must be there, and what holds when it is not.
 #[derive(Clone, Copy)]
@@ -74,7 +74,7 @@ impl Key {
     }
 }
 
-const MINUTE: u64 = 60;
+pub(crate) const MINUTE: u64 = 60;
 pub(crate) const HOUR: u64 = 60 * MINUTE;
 pub(crate) const DAY: u64 = 24 * HOUR;
 
@@ -281,6 +281,7 @@ pub(crate) static POLICY: &[Key] = &[
     Key::optional("window", Section(WINDOW), "When runs may begin; absent: at any time."),
     Key::optional("prune", Section(PRUNE), "When what is not kept is removed."),
     Key::optional("verify", Section(VERIFY), "When stored backups and WAL are verified."),
+    Key::optional("drill", Section(DRILL), "When backups are tried in scratch servers."),
     Key::optional("log_index", Section(LOG_INDEX), "When indexes over the WAL are written."),
     Key::optional("report", Section(REPORT), "When reports are sent."),
 ];

@@ -9,7 +9,9 @@ use crate::diagnostic::{Report, did_you_mean, show};
 use crate::policy_checks;
 use crate::reader::{Reader, Text};
 use crate::schedule::{Schedule, time_zone};
-use crate::timing::{self, LogIndexPolicy, PrunePolicy, ReportPolicy, Timing, VerifyPolicy};
+use crate::timing::{
+    self, DrillPolicy, LogIndexPolicy, PrunePolicy, ReportPolicy, Timing, VerifyPolicy,
+};
 use crate::units::{as_optional_seconds, as_seconds};
 use crate::window::{Blackout, Window, may_begin};
 
@@ -50,6 +52,8 @@ pub struct Policy {
     pub log_index: LogIndexPolicy,
     /// When what was done is told, and where the source stands.
     pub report: ReportPolicy,
+    /// When backups are tried in scratch servers, and which.
+    pub drill: DrillPolicy,
 }
 
 impl Policy {
@@ -124,7 +128,7 @@ pub(crate) fn zone_name<S: Serializer>(zone: &TimeZone, to: S) -> Result<S::Ok, 
 /// Reads a policy file; `has_log`: only sources have it whose log may be kept.
 pub(crate) fn read(name: &str, reader: &Reader<'_>, has_log: bool) -> Option<Policy> {
     let timezone = read_zone(reader);
-    let Timing { schedule, jitter, window, blackout, prune, verify, log_index, report } =
+    let Timing { schedule, jitter, window, blackout, prune, verify, log_index, report, drill } =
         timing::read(reader, timezone.as_ref());
     let attempts = reader.number("attempts");
     let compression_level = reader.number("compression_level");
@@ -157,6 +161,7 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, has_log: bool) -> Option<Pol
         verify: verify?,
         log_index: log_index?,
         report: report?,
+        drill: drill?,
     })
 }
 
@@ -275,6 +280,13 @@ mod tests {
             verify: VerifyPolicy { schedule: None, within: Duration::ZERO, bytes_per_second: None },
             log_index: LogIndexPolicy { schedule: None },
             report: ReportPolicy { schedule: None },
+            drill: DrillPolicy {
+                schedule: None,
+                latest: 2,
+                random: 1,
+                oldest: 1,
+                max_duration: Duration::from_secs(86_400),
+            },
         };
         let begun = at("2026-03-01T00:00:10Z");
         let due = at("2026-03-02T00:00:00Z");

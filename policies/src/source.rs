@@ -19,6 +19,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     Key::optional("prune_ping_url", Kind::Secret, "The same of prune."),
     Key::optional("verify_ping_url", Kind::Secret, "The same of verify."),
+    Key::optional("drill_ping_url", Kind::Secret, "The same of drills."),
 ];
 
 /// A protected database or cluster.
@@ -36,6 +37,8 @@ pub struct Source {
     pub prune_ping_url: Option<SecretRef>,
     /// The same of verify.
     pub verify_ping_url: Option<SecretRef>,
+    /// The same of drills.
+    pub drill_ping_url: Option<SecretRef>,
     /// How it is backed up.
     #[serde(flatten)]
     pub engine: Engine,
@@ -49,6 +52,7 @@ impl Source {
             (JobKind::Backup, "ping_url", &self.ping_url),
             (JobKind::Prune, "prune_ping_url", &self.prune_ping_url),
             (JobKind::Verify, "verify_ping_url", &self.verify_ping_url),
+            (JobKind::Drill, "drill_ping_url", &self.drill_ping_url),
         ];
         all.into_iter().filter_map(|(kind, key, url)| Some((kind, key, url.as_ref()?))).collect()
     }
@@ -65,6 +69,7 @@ pub(crate) struct Draft<'a> {
     ping_url: Option<SecretRef>,
     prune_ping_url: Option<SecretRef>,
     verify_ping_url: Option<SecretRef>,
+    drill_ping_url: Option<SecretRef>,
     engine: Option<Engine>,
 }
 
@@ -76,6 +81,7 @@ impl Draft<'_> {
             ping_url: self.ping_url,
             prune_ping_url: self.prune_ping_url,
             verify_ping_url: self.verify_ping_url,
+            drill_ping_url: self.drill_ping_url,
             engine: self.engine?,
         })
     }
@@ -89,6 +95,7 @@ pub(crate) fn read<'a>(reader: &Reader<'a>) -> Draft<'a> {
         ping_url: reader.secret("ping_url"),
         prune_ping_url: reader.secret("prune_ping_url"),
         verify_ping_url: reader.secret("verify_ping_url"),
+        drill_ping_url: reader.secret("drill_ping_url"),
         engine: engine::read(reader),
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::diagnostic::show;
 use crate::keys::Kind::Text;
-use crate::keys::{DAY, Key, Kind, duration};
+use crate::keys::{DAY, Key, Kind, MINUTE, duration, number};
 use crate::policy::Policy;
 use crate::policy_checks;
 use crate::reader::{self, Reader};
@@ -56,6 +56,23 @@ pub(crate) static REPORT: &[Key] = &[Key::optional(
     "When to tell [notify] what was done and where the source stands; absent: only by hand.",
 )];
 
+pub(crate) static DRILL: &[Key] = &[
+    Key::optional(
+        "schedule",
+        Text,
+        "When to try a backup in a scratch server; absent: only by hand.",
+    ),
+    Key::with_default("latest", number(0, 1_000), "2", "The weight of the newest good backup."),
+    Key::with_default("random", number(0, 1_000), "1", "The weight of any good backup."),
+    Key::with_default("oldest", number(0, 1_000), "1", "The weight of the oldest good backup."),
+    Key::with_default(
+        "max_duration",
+        duration(10 * MINUTE, 30 * DAY),
+        "24h",
+        "A drill that takes longer is ended.",
+    ),
+];
+
 /// When indexes are written, where nobody says otherwise.
 const EVERY_NIGHT: &str = "40 4 * * *";
 
@@ -74,6 +91,22 @@ pub struct LogIndexPolicy {
 pub struct ReportPolicy {
     /// When it is due; `None`: only by hand.
     pub schedule: Option<Schedule>,
+}
+
+/// When a backup is tried in a scratch server, and which.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DrillPolicy {
+    /// When it is due; `None`: only by hand.
+    pub schedule: Option<Schedule>,
+    /// How often, beside the other two, the newest good one is tried. 0 to 1 000.
+    pub latest: u32,
+    /// The same of any good one.
+    pub random: u32,
+    /// The same of the oldest good one.
+    pub oldest: u32,
+    /// What takes longer is ended. 10 minutes to 30 days.
+    #[serde(rename = "max_duration_seconds", serialize_with = "as_seconds")]
+    pub max_duration: Duration,
 }
 
 /// When what no policy keeps is removed.
@@ -105,6 +138,7 @@ impl Policy {
             JobKind::Verify => self.verify.schedule.as_ref(),
             JobKind::LogIndex => self.log_index.schedule.as_ref(),
             JobKind::Report => self.report.schedule.as_ref(),
+            JobKind::Drill => self.drill.schedule.as_ref(),
             _ => None,
         }
     }
@@ -124,7 +158,8 @@ impl Policy {
                 !runs.take_while(|run| *run < end).any(|run| window.holds(&self.timezone, run))
             })
         };
-        [JobKind::Backup, JobKind::Prune, JobKind::Verify].into_iter().filter(waits).collect()
+        let windowed = [JobKind::Backup, JobKind::Prune, JobKind::Verify, JobKind::Drill];
+        windowed.into_iter().filter(waits).collect()
     }
 }
 
@@ -138,6 +173,7 @@ pub(crate) struct Timing {
     pub(crate) verify: Option<VerifyPolicy>,
     pub(crate) log_index: Option<LogIndexPolicy>,
     pub(crate) report: Option<ReportPolicy>,
+    pub(crate) drill: Option<DrillPolicy>,
 }
 
 /// Reads it, of a policy file.
@@ -152,15 +188,31 @@ pub(crate) fn read(reader: &Reader<'_>, zone: Option<&TimeZone>) -> Timing {
     let log_index = reader.section("log_index").map(|at| read_log_index(&at, &zone));
     let report =
         reader.section("report").map(|at| ReportPolicy { schedule: read_schedule(&at, &zone) });
+    let drill = reader.section("drill").and_then(|at| read_drill(&at, &zone));
     let of_prune = prune.as_ref().and_then(|prune| prune.schedule.as_ref());
     let of_verify = verify.as_ref().and_then(|verify| verify.schedule.as_ref());
-    let schedules = [schedule.as_ref(), of_prune, of_verify];
+    let of_drill = drill.as_ref().and_then(|drill| drill.schedule.as_ref());
+    let schedules = [schedule.as_ref(), of_prune, of_verify, of_drill];
     if let Some(jitter) = jitter {
         policy_checks::jitter(reader, jitter, schedules.into_iter().flatten());
     }
     let window = reader.has("window").then(|| read_window(&reader.section("window")?)).flatten();
     let blackout = read_blackout(reader);
-    Timing { schedule, jitter, window, blackout, prune, verify, log_index, report }
+    Timing { schedule, jitter, window, blackout, prune, verify, log_index, report, drill }
+}
+
+fn read_drill(reader: &Reader<'_>, zone: &TimeZone) -> Option<DrillPolicy> {
+    let schedule = read_schedule(reader, zone);
+    let [latest, random, oldest] = ["latest", "random", "oldest"].map(|key| reader.number(key));
+    let (latest, random, oldest) = (latest?, random?, oldest?);
+    if latest == 0 && random == 0 && oldest == 0 {
+        let message = "these weights choose no backup";
+        let advice = "give one of latest, random and oldest a weight above 0";
+        reader.report.advise(&reader.span, message, advice);
+        return None;
+    }
+    let max_duration = reader.duration("max_duration")?;
+    Some(DrillPolicy { schedule, latest, random, oldest, max_duration })
 }
 
 fn read_log_index(reader: &Reader<'_>, zone: &TimeZone) -> LogIndexPolicy {

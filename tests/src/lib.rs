@@ -7,6 +7,7 @@ pub mod damage;
 pub mod envelope;
 pub mod fake;
 pub mod hostile;
+pub mod json_page;
 pub mod oracle;
 pub mod promises;
 pub mod servers;

@@ -292,6 +292,17 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl Drill {
+    /// What that means, for people: a part of a sentence.
+    #[must_use]
+    pub fn says(&self) -> &'static str {
+        match (self.verdict(), &self.outcome) {
+            (Verdict::Pass, DrillOutcome::Proven { .. }) => {
+                "the cluster was recovered; its rows were not compared"
+            }
+            (verdict, _) => verdict.words(),
+        }
+    }
+
     /// What it says: of several promises that were not kept, that about the time.
     #[must_use]
     pub fn verdict(&self) -> Verdict {

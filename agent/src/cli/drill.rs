@@ -1,18 +1,18 @@
 //! `drctl drill`: backups tried in scratch servers, and what the evidence of that says.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use anyhow::Result;
-use drctl_model::{Drill, DrillOutcome, DrillRun, JobKind, SourceId, Verdict, shown};
+use drctl_model::{Drill, DrillOutcome, DrillRun, SourceId, Verdict, shown};
 use serde_json::{Value, json};
 
 use super::args::{DrillRunArgs, DrillVerb, Point};
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, line, table};
-use crate::drill::{DrillDone, DrillRequest, Wanted, drill};
+use crate::drill::{DrillDone, DrillRequest, Wanted, drill_on_record};
 use crate::host::figures::{count, number, span};
 use crate::host::{AgentError, Exit, Meter, Setup, Stop};
-use crate::jobs::run as as_job;
 use crate::repository::drills;
 
 /// `drctl drill`.
@@ -30,21 +30,20 @@ pub(super) async fn drill_verb(
 }
 
 async fn run(screen: Screen, setup: &Setup, args: &DrillRunArgs, stop: &Stop) -> Result<Exit> {
-    let request = request(args)?;
-    let source = request.source.clone();
+    let request = request(setup, args)?;
     let meter = Meter::default();
     let progress = Progress::show(screen, &meter);
-    let work = Box::pin(drill(setup, &request, &meter, stop));
-    let done = as_job(setup, (JobKind::Drill, vec![source]), work, |done, _| done.amiss()).await;
+    let done = drill_on_record(setup, &request, &meter, stop).await;
     drop(progress);
     let done = done?;
     let mut object = drill_json(&done.drill, None);
     object["why"] = json!(done.why);
+    object["hint"] = json!(done.hint);
     screen.answer("drctl.drill/1", object, || done_text(&done));
     Ok(exit(done.drill.verdict(), done.is_clean()))
 }
 
-fn request(args: &DrillRunArgs) -> Result<DrillRequest> {
+fn request(setup: &Setup, args: &DrillRunArgs) -> Result<DrillRequest> {
     let wanted = match (&args.backup, args.point) {
         (Some(backup), _) => Wanted::Named(backup.clone()),
         (None, Point::Latest) => Wanted::Latest,
@@ -56,11 +55,18 @@ fn request(args: &DrillRunArgs) -> Result<DrillRequest> {
         return Err(AgentError::Usage(text.to_owned()).into());
     }
     Ok(DrillRequest {
+        within: within(setup, &args.source),
         source: super::source_id(&args.source)?,
         wanted,
         identity: args.identity.clone(),
         scratch: args.scratch.clone(),
     })
+}
+
+/// How long it may take: as the source's policy says, else a day.
+fn within(setup: &Setup, source: &str) -> Duration {
+    let day = Duration::from_secs(86_400);
+    setup.source(source).map_or(day, |(_, source)| source.policy.drill.max_duration)
 }
 
 fn exit(verdict: Verdict, clean: bool) -> Exit {
@@ -128,7 +134,7 @@ fn drill_text(drill: &Drill) -> String {
         drill.drill,
         drill.source,
         shown(&drill.host, NAME_SHOWN),
-        format_args!("{}: {}", word(drill.verdict()), drill.verdict().words()),
+        format_args!("{}: {}", word(drill.verdict()), drill.says()),
         drill.base.as_ref().map_or_else(String::new, |base| format!("backup {base}: ")),
         proven(&drill.outcome)
     );
@@ -139,7 +145,7 @@ fn drill_text(drill: &Drill) -> String {
 }
 
 fn run_text(run: &DrillRun) -> String {
-    let seconds = |ms: u64| span(std::time::Duration::from_millis(ms).as_secs_f64());
+    let seconds = |ms: u64| span(Duration::from_millis(ms).as_secs_f64());
     let phases = run.phases.iter();
     let phases: Vec<String> =
         phases.map(|clock| format!("{} {}", clock.phase.as_str(), seconds(clock.ms))).collect();
@@ -192,9 +198,10 @@ async fn of_source(setup: &Setup, source: &SourceId) -> Result<(Vec<Signed>, Vec
 }
 
 async fn list(screen: Screen, setup: &Setup, source: Option<&str>) -> Result<Exit> {
+    // What is drilled here need not be configured here.
     let sources = match source {
         Some(name) => vec![super::source_id(name)?],
-        None => setup.config.sources.keys().cloned().collect(),
+        None => setup.repository().await?.sources().await?,
     };
     let (mut all, mut refused) = (Vec::new(), Vec::new());
     for source in &sources {
@@ -212,7 +219,7 @@ async fn list(screen: Screen, setup: &Setup, source: Option<&str>) -> Result<Exi
 
 fn list_text(all: &[Signed], refused: &[String]) -> String {
     let mut text = match all {
-        [] => "no drill has been run: `drctl drill run SOURCE`".to_owned(),
+        [] => "there is no evidence of a drill that counts: `drctl drill run SOURCE`".to_owned(),
         all => {
             let head = ["SOURCE", "DRILL", "BACKUP", "RESTORED IN", "SAID"];
             let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -222,7 +229,7 @@ fn list_text(all: &[Signed], refused: &[String]) -> String {
                     drill.source.to_string(),
                     drill.drill.to_string(),
                     drill.base.as_ref().map_or("-".to_owned(), ToString::to_string),
-                    span(std::time::Duration::from_millis(ms).as_secs_f64()),
+                    span(Duration::from_millis(ms).as_secs_f64()),
                     word(drill.verdict()).to_owned(),
                 ]
             }));

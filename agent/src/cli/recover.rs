@@ -14,7 +14,7 @@ use super::recovery_words::{
 };
 use super::restore::as_job;
 use super::screen::Screen;
-use crate::host::{AgentError, Exit, Meter, Setup, Stop, private};
+use crate::host::{Exit, Meter, Setup, Stop, private};
 use crate::restore::Drilling;
 use crate::restore::recovery::{
     Outlook, PlanNote, Planned, Prepared, RecoveryRequest, plan, prepare, prove, refused, replay,
@@ -47,8 +47,7 @@ async fn planned_and_run(
 ) -> Result<Exit> {
     let drilling = if args.drill { Some(Drilling::begin(setup)?) } else { None };
     let mut tell = |note: PlanNote| screen.say(noted(&note));
-    let planned =
-        unless(stop, Box::pin(plan(setup, request, &mut tell))).await?.map_err(refused)?;
+    let planned = stop.unless(Box::pin(plan(setup, request, &mut tell))).await?.map_err(refused)?;
     if let Some(earlier) = earlier(&planned) {
         screen.warn(format!("this recovers the {earlier}"));
     }
@@ -64,18 +63,9 @@ async fn planned_and_run(
     }
     planned.complete().map_err(refused)?;
     planned.confirmed().map_err(refused)?;
-    let prepared =
-        unless(stop, Box::pin(prepare(&planned, !(screen.json || screen.quiet)))).await?;
+    let prepared = stop.unless(Box::pin(prepare(&planned, !(screen.json || screen.quiet)))).await?;
     prepared.fits(&planned).map_err(refused)?;
     Box::pin(run(screen, &planned, prepared, (args, drilling), stop)).await
-}
-
-/// Does the work, unless somebody wishes for the end.
-pub(super) async fn unless<T>(stop: &Stop, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::select! {
-        done = work => done,
-        () = stop.requested() => Err(AgentError::Interrupted.into()),
-    }
 }
 
 /// The plan, and what can be told of it beside it; what keeps that from being told would also keep the

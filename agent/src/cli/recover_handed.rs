@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::args::RestoreArgs;
 use super::progress::Progress;
-use super::recover::unless;
 use super::restore::as_job;
 use super::screen::{Screen, line};
 use crate::host::{AgentError, Exit, Meter, Setup, Stop};
@@ -51,7 +50,7 @@ async fn planned_and_run(
     (args, request): (&RestoreArgs, HandedRequest),
     stop: &Stop,
 ) -> Result<Exit> {
-    let planned = unless(stop, plan_handed(setup, request)).await?.map_err(refused)?;
+    let planned = stop.unless(plan_handed(setup, request)).await?.map_err(refused)?;
     let route = &planned.route;
     for reason in &route.refused {
         screen.say(format!("passed over: {}", line(reason)));

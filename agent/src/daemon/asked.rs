@@ -17,7 +17,8 @@ fn without(control::Which { source, kind }: &control::Which) -> String {
             ("its `log` is none, or [log_index] has schedule = \"never\"", Some("wal index"))
         }
         JobKind::Report => ("[report] has no schedule", Some("report")),
-        JobKind::Restore | JobKind::Drill | JobKind::Replicate => ("no agent does that", None),
+        JobKind::Drill => ("[drill] has no schedule", Some("drill run")),
+        JobKind::Restore | JobKind::Replicate => ("no agent does that", None),
     };
     let by_hand =
         command.map_or_else(String::new, |verb| format!("; by hand: `drctl {verb} {source}`"));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use drctl_engines::blocking;
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep_until};
@@ -10,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Told;
 use super::threads::spawn;
 use crate::audit::{Standing, ship_soon, standing};
+use crate::drill::reap;
 use crate::health::{SourceStatus, discover, status};
 use crate::host::Setup;
 use crate::notify::{Unanswered, acknowledged, unanswered};
@@ -50,6 +52,8 @@ pub(super) struct OfHost {
     pub(super) unanswered: Vec<Unanswered>,
     /// When each channel sent its last test message that a person has acknowledged.
     pub(super) acknowledged: Vec<(String, Timestamp)>,
+    /// What drills left that could not be removed.
+    pub(super) leaked: Vec<String>,
     /// How the audit log stands.
     pub(super) audit: Standing,
 }
@@ -162,10 +166,12 @@ async fn look(setup: &Setup) -> Result<(Vec<SourceStatus>, OfHost)> {
     let unprotected = found.servers.iter().filter(|one| one.is_unprotected()).count();
     let sources = status(setup, &catalog).await?;
     ship_soon(setup).await;
+    // What a drill leaves that was killed is personal data as production has them.
     let host = OfHost {
         unprotected,
         unanswered: unanswered(setup, &catalog).await,
         acknowledged: acknowledged(setup, &catalog).await,
+        leaked: blocking(|| reap(setup)),
         audit: standing(setup),
     };
     Ok((sources, host))

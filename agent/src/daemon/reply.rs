@@ -57,7 +57,7 @@ fn word(state: &State) -> &'static str {
 
 /// Why a job that runs pauses.
 fn gives_way(agent: &Agent, row: &Row) -> Option<String> {
-    let gives_way = matches!(row.key.kind, JobKind::Backup | JobKind::Verify);
+    let gives_way = matches!(row.key.kind, JobKind::Backup | JobKind::Verify | JobKind::Drill);
     agent.throttle.pauses().filter(|_| gives_way && row.state == State::Running)
 }
 
@@ -67,7 +67,9 @@ fn waits_for(job: JobKind, state: &State) -> Option<String> {
         State::WaitsForWindow => "the window to open".to_owned(),
         State::WaitsForBlackout => "the blackout to end".to_owned(),
         State::WaitsForJob(kind) => format!("the {} of the source to end", kind.words()),
-        State::WaitsForPlace if matches!(job, JobKind::Verify | JobKind::Report) => {
+        State::WaitsForPlace
+            if matches!(job, JobKind::Verify | JobKind::Report | JobKind::Drill) =>
+        {
             format!("the {} of another source to end: one runs at a time", job.words())
         }
         State::WaitsForPlace => "another job to end: `jobs_at_once` of them run".to_owned(),

@@ -11,8 +11,14 @@ use drctl_policies::{Config, LogWay, Source};
 use crate::host::AgentError;
 
 /// What the agent does on a schedule.
-const SCHEDULED: [JobKind; 5] =
-    [JobKind::Backup, JobKind::Prune, JobKind::Verify, JobKind::LogIndex, JobKind::Report];
+const SCHEDULED: [JobKind; 6] = [
+    JobKind::Backup,
+    JobKind::Prune,
+    JobKind::Verify,
+    JobKind::Drill,
+    JobKind::LogIndex,
+    JobKind::Report,
+];
 
 /// The jobs of all sources that are enabled, for a host of this name.
 pub(super) fn specs(config: &Config, host: &str) -> BTreeMap<JobKey, JobSpec> {

@@ -16,6 +16,7 @@ use super::threads::spawn;
 use super::throttle::GivesWay;
 use super::waits::until_free;
 use crate::backup::RequestedKind;
+use crate::drill::{DrillRequest, drill_on_record, weighted};
 use crate::engine::{backup, index, stream};
 use crate::health::scrub;
 use crate::host::{AgentError, Failure, Meter, Setup, Stop, Stopper};
@@ -165,10 +166,38 @@ async fn verify(setup: &Setup, key: &JobKey, meter: &Meter, stop: &Stop) -> Resu
     Ok(Made::Whole)
 }
 
+/// Tries a backup in a scratch server. What that says is no failure of the run: it is evidence, on record, a
+/// finding, and told here.
+async fn drill(setup: &Setup, key: &JobKey, meter: &Meter, stop: &Stop) -> Result<Made> {
+    let source = key.source.as_str();
+    let policy = &setup.source(source)?.1.policy.drill;
+    let request = DrillRequest {
+        source: key.source.clone(),
+        wanted: weighted(policy, rand::random()),
+        identity: None,
+        scratch: None,
+        within: policy.max_duration,
+    };
+    let done = drill_on_record(setup, &request, meter, stop).await?;
+    let drill = &done.drill.drill;
+    match done.amiss() {
+        None => {
+            tracing::info!(source, %drill, "drill: {}", done.drill.says());
+            Ok(Made::Whole)
+        }
+        Some((code, why)) => {
+            let _ = Span::current().record("code", &code);
+            tracing::error!(source, %drill, "drill: {why} ({code})");
+            Ok(Made::Suspect)
+        }
+    }
+}
+
 /// Whether a run is not waited for where the agent ends: a stream has no end of its own; a verification
-/// goes on later where it was, and so do indexes.
+/// goes on later where it was, and so do indexes; a drill removes what it made.
 pub(super) fn ends_at_once(kind: JobKind) -> bool {
-    matches!(kind, JobKind::LogStream | JobKind::Verify | JobKind::LogIndex | JobKind::Report)
+    use JobKind::{Drill, LogIndex, LogStream, Report, Verify};
+    matches!(kind, LogStream | Verify | Drill | LogIndex | Report)
 }
 
 /// Does it.
@@ -217,6 +246,7 @@ async fn work(
             tracing::info!(source, indexes = written, "the log is indexed");
             Ok(Made::Whole)
         }
+        JobKind::Drill => drill(&gives_way.setup(setup), key, meter, stop).await,
         JobKind::Report => send(setup, &key.source, stop).await.map(|()| Made::Whole),
         other => bail!("the agent does not know how to {}", other.words()),
     }

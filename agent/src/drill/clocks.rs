@@ -31,6 +31,11 @@ impl Clocks {
         (self.phase, self.since) = (phase, now.checked_sub(shared).unwrap_or(now));
     }
 
+    /// The one that is under way.
+    pub(super) fn phase(&self) -> DrillPhase {
+        self.phase
+    }
+
     /// All of them, where the last one ends.
     pub(super) fn end(mut self) -> Vec<PhaseClock> {
         self.note(self.since.elapsed());

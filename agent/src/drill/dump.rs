@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::{Layout, Scratch};
 use drctl_engines::pg::server_program;
 use drctl_engines::sandbox::look_for_sandbox;
-use drctl_model::{BackupId, DrillOutcome, DrillPhase, Manifest, shown, total};
+use drctl_model::{DrillOutcome, DrillPhase, Manifest, StreamId, shown, total};
 
 use super::clocks::Clocks;
-use super::{Came, DrillRequest};
+use super::{Came, DrillRequest, blame, floor};
+use crate::host::figures::count;
 use crate::host::{AgentError, Meter, Setup, Stop};
 use crate::restore::{
     BackupRequest, Destination, Restored, check_room, hidden_from_servers, plan_backup,
@@ -18,7 +19,7 @@ use crate::restore::{
 };
 
 /// What a scratch server takes beside the data that it is given.
-const SERVER_ROOM: u64 = 512 << 20;
+const SERVER_ROOM: u64 = 1 << 30;
 
 /// The most things that are told of what is not equal.
 const TOLD: usize = 10;
@@ -42,44 +43,47 @@ pub(super) async fn run(
     let sandbox = look_for_sandbox().await;
     let sandbox = sandbox.map_err(|no| AgentError::NoSandbox(no.missing, no.hint))?;
     let plain = total(manifest.streams.iter().map(|stream| stream.plain_bytes));
-    // Indexes are made anew.
-    check_room(directory, plain + plain / 2 + SERVER_ROOM, false)?;
+    // Rows are wider in a table than in a dump, and indexes are made anew; and some has to stay free.
+    let needed = plain.saturating_mul(3).saturating_add(SERVER_ROOM);
+    check_room(directory, needed.saturating_add(floor::least_free(directory)), false)?;
     clocks.next(DrillPhase::Provisioning);
     meter.label("making a scratch server");
     let layout = Layout::new(directory);
     let hidden = hidden_from_servers(setup, request.identity.as_deref());
-    let scratch = Scratch::start(&layout, &bin_dir, (&sandbox, hidden)).await?;
-    let loading =
-        load((setup, request, &manifest.backup), (&scratch, &layout), clocks, meter, stop);
+    let starting = async { Ok(Scratch::start(&layout, &bin_dir, (&sandbox, hidden)).await?) };
+    let scratch = stop.unless(starting).await?;
+    let loading = load((setup, request, manifest), (&scratch, &layout), clocks, meter, stop);
     let loaded = loading.await;
     let stopped = scratch.stop().await;
     let (planned, restored) = loaded?;
-    stopped?;
     let mut came = judged(&restored);
     came.server = version.to_owned();
     came.deviations.extend(sandbox.lacks.iter().map(|lacks| format!("its sandbox: {lacks}")));
     came.deviations.extend(planned.notes());
+    came.deviations.extend(stopped.err().map(|error| format!("its server did not end: {error}")));
     Ok(came)
 }
 
 /// What is told of the plan.
 struct Told {
     runs_code: usize,
+    has_roles: bool,
 }
 
 impl Told {
-    fn notes(&self) -> Option<String> {
-        (self.runs_code > 0).then(|| {
-            format!(
-                "code of {} owners in the databases ran as a superuser of the scratch server, in its sandbox",
-                self.runs_code
-            )
-        })
+    fn notes(&self) -> Vec<String> {
+        let code = (self.runs_code > 0).then(|| {
+            let many = count(self.runs_code as u64, "function");
+            format!("{many} of owners ran as a superuser of the scratch server, in its sandbox")
+        });
+        let roles =
+            "the backup holds no roles: owners and privileges were neither restored nor compared";
+        code.into_iter().chain((!self.has_roles).then(|| roles.to_owned())).collect()
     }
 }
 
 async fn load(
-    (setup, request, backup): (&Setup, &DrillRequest, &BackupId),
+    (setup, request, manifest): (&Setup, &DrillRequest, &Manifest),
     (scratch, layout): (&Scratch, &Layout),
     clocks: &mut Clocks,
     meter: &Meter,
@@ -90,9 +94,11 @@ async fn load(
         rename: None,
         tablespaces: Some(layout.tablespaces()),
     };
+    // Without its roles nothing can belong to them.
+    let has_roles = manifest.streams.iter().any(|stream| stream.id == StreamId::globals());
     let restore = BackupRequest {
         source: request.source.clone(),
-        backup: Some(backup.to_string()),
+        backup: Some(manifest.backup.to_string()),
         identity: request.identity.clone(),
         databases: Vec::new(),
         globals: true,
@@ -100,13 +106,10 @@ async fn load(
         jobs: 1,
         missing: false,
         trusted: None,
-        owner: true,
+        owner: has_roles,
         prove: true,
     };
-    let mut planned = tokio::select! {
-        planned = plan_backup(setup, restore, false) => planned?,
-        () = stop.requested() => return Err(AgentError::Interrupted.into()),
-    };
+    let mut planned = stop.unless(plan_backup(setup, restore, false)).await?;
     // What it runs, it runs in a sandbox, on data that are thrown away.
     let code = planned.plan.code.clone();
     planned.request.trusted = code.as_ref().map(|code| code.digest.clone());
@@ -114,22 +117,25 @@ async fn load(
     let restored = restore_backup(&planned, meter, stop).await?;
     let proving: f64 = restored.iter().map(|one| one.proving_seconds).sum();
     clocks.next_since(DrillPhase::Verifying, Duration::from_secs_f64(proving));
-    Ok((Told { runs_code: code.map_or(0, |code| code.runs.len()) }, restored))
+    Ok((Told { runs_code: code.map_or(0, |code| code.runs.len()), has_roles }, restored))
 }
 
 /// What a restore comes to that came to its end: what is other than it was dumped ended it before.
 fn judged(restored: &[Restored]) -> Came {
     let failed: Vec<&String> = restored.iter().flat_map(|one| &one.failed).collect();
     let equal = || restored.iter().filter_map(|one| one.equal.as_ref());
-    let tables = total(restored.iter().filter_map(|one| one.counted).map(|(tables, _)| tables));
     let compared = total(equal().map(|one| one.tables));
+    // What is loaded through one table is compared with it; what was only counted is named, up to a bound.
+    let unproven = restored.iter().filter(|one| one.counted.is_some() && one.equal.is_none());
+    let unproven = total(unproven.filter_map(|one| one.counted).map(|(tables, _)| tables));
+    let only_counted = unproven + equal().map(|one| one.counted.len() as u64).sum::<u64>();
     let outcome = match failed.is_empty() {
-        false => DrillOutcome::Failed { error: "statements_failed".to_owned() },
+        false => blame::of_statements(&failed),
         true => DrillOutcome::Equal {
             tables: compared,
             rows: total(equal().map(|one| one.rows)),
             others: total(equal().map(|one| one.others)),
-            only_counted: tables.saturating_sub(compared),
+            only_counted,
         },
     };
     let told = failed.iter().take(TOLD).map(|text| shown(text, 300));

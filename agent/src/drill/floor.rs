@@ -18,6 +18,13 @@ fn floor(size: u64) -> u64 {
     (size / 20).min(MOST)
 }
 
+/// The bytes that have to stay free in the file system of a place; 0 where that is not known.
+pub(super) fn least_free(place: &Path) -> u64 {
+    let there = place.ancestors().find(|folder| folder.exists()).unwrap_or(place);
+    let found = rustix::fs::statvfs(there);
+    found.map_or(0, |found| floor(found.f_blocks.saturating_mul(found.f_frsize)))
+}
+
 /// Waits until one of the file systems in which these places lie is nearly full; tells which one.
 pub(super) async fn reached(places: Vec<PathBuf>) -> String {
     let mut ticks = interval(EVERY);

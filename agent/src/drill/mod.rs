@@ -1,6 +1,7 @@
 //! Restore drills: a backup is restored into a scratch server, proven there, and thrown away; what that came
 //! to is kept as signed evidence. What could not be tried is neither passed nor failed.
 
+mod attempt;
 mod blame;
 mod clocks;
 mod cluster;
@@ -10,22 +11,25 @@ mod scratch_dir;
 mod which;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_model::{
-    BackupId, BackupKind, BackupSummary, Digest, Drill, DrillHost, DrillObjectives, DrillOutcome,
-    DrillPhase, DrillPoint, DrillRun, SourceId, Verdict, shown,
+    Drill, DrillHost, DrillObjectives, DrillOutcome, DrillPhase, DrillPoint, DrillRun, JobKind,
+    Lsn, SourceId, Verdict, shown,
 };
 use futures_util::TryStreamExt as _;
-use jiff::Timestamp;
 
+use self::attempt::{Done, try_and_clean};
 use self::clocks::Clocks;
 use self::scratch_dir::ScratchDir;
-pub use self::which::Wanted;
+pub use self::which::{Wanted, weighted};
 use crate::host::{AgentError, Exit, Failure, Meter, Setup, Stop};
+use crate::jobs::run;
 use crate::repository::losses::find;
-use crate::repository::{Memory, Proven, Repository, everything};
-use crate::restore::{Drilling, Tried};
+use crate::repository::newest::two_servers;
+use crate::repository::{Memory, Proven, Repository, everything, horizon};
+use crate::restore::Drilling;
 
 /// What is to be tried.
 #[derive(Debug, Clone)]
@@ -38,6 +42,8 @@ pub struct DrillRequest {
     pub identity: Option<PathBuf>,
     /// Below which directory it is restored; without one that of the configuration.
     pub scratch: Option<PathBuf>,
+    /// What takes longer is ended.
+    pub within: Duration,
 }
 
 /// What a drill came to.
@@ -66,9 +72,9 @@ impl DrillDone {
             (Verdict::Pass, false) => "not_removed",
             (verdict, _) => verdict.as_str(),
         };
-        let what = if self.is_clean() { verdict.words() } else { "what it made is not removed" };
+        let left = if self.is_clean() { "" } else { "; and what it made is not removed" };
         let why = self.why.first().map_or_else(String::new, |why| format!(": {}", shown(why, 400)));
-        Some((code.to_owned(), format!("{what}{why}")))
+        Some((code.to_owned(), format!("{}{why}{left}", self.drill.says())))
     }
 }
 
@@ -87,8 +93,25 @@ struct Came {
 struct Chosen {
     backup: Proven,
     point: DrillPoint,
-    /// Up to which moment the log is replayed, where that is not its end.
-    until: Option<Timestamp>,
+    /// Up to which position the log is replayed, where that is not its end.
+    until: Option<Lsn>,
+    /// Whether it is dated in the future: a clock was wrong.
+    in_future: bool,
+}
+
+/// The same as [`drill`], as a job on record.
+///
+/// # Errors
+/// As [`drill`].
+pub async fn drill_on_record(
+    setup: &Setup,
+    request: &DrillRequest,
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<DrillDone> {
+    let of = (JobKind::Drill, vec![request.source.clone()]);
+    let work = Box::pin(drill(setup, request, meter, stop));
+    run(setup, of, work, |done, _| done.amiss()).await
 }
 
 /// Tries a backup, and keeps what that came to.
@@ -106,18 +129,22 @@ pub async fn drill(
     let drilling = Drilling::begin(setup)?;
     let mut clocks = Clocks::begin(DrillPhase::Planning);
     meter.label("choosing a backup");
-    let repository = unless(stop, setup.repository()).await?;
-    let chosen = unless(stop, choose(setup, &repository, request)).await;
+    let repository = stop.unless(setup.repository()).await?;
+    let chosen = stop.unless(choose(setup, &repository, request)).await;
     let done = match chosen {
         Ok(chosen) => {
             let scratch = ScratchDir::make(setup, &root(setup, request)?, drilling.id())?;
             let at = (scratch, drilling.started());
-            Box::pin(try_and_clean(setup, (request, &chosen), at, (&mut clocks, meter), stop))
-                .await?
+            let tried = try_and_clean(setup, (request, &chosen), at, (&mut clocks, meter), stop);
+            let done = Box::pin(tried).await?;
+            unless_removed(&repository, done).await
         }
         Err(error) if is_worth_evidence(setup, request, &error) => {
             let point = DrillPoint { wanted: request.wanted.point(), seed: None, of: 0 };
-            Done { cleaned: true, ..Done::broke_off(point, &error) }
+            Done {
+                cleaned: true,
+                ..Done::broke_off((&request.source, point), &error, DrillPhase::Planning)
+            }
         }
         Err(error) => return Err(error),
     };
@@ -133,87 +160,51 @@ pub async fn drill(
     };
     let why = done.came.why;
     let (source, outcome) = (&request.source, done.came.outcome);
+    let said = what(&outcome, &why);
     let kept = drilling.keep(&repository, source, (done.tried, Some(run)), outcome).await;
-    let drill = kept.inspect_err(|_| {
-        for line in &why {
-            tracing::error!("the drill, whose evidence could not be kept: {line}");
-        }
+    let drill = kept.with_context(|| {
+        format!("the drill came to its end, but its evidence could not be stored: {said}")
     })?;
     Ok(DrillDone { drill, why, hint: done.hint })
 }
 
-/// Whether that no backup could be chosen is kept as evidence: it speaks against the backups of a source
-/// that this host knows.
+/// What it came to, for somebody who gets no evidence.
+fn what(outcome: &DrillOutcome, why: &[String]) -> String {
+    let what = match outcome {
+        DrillOutcome::Proven { .. } | DrillOutcome::Equal { .. } => Verdict::Pass,
+        DrillOutcome::Failed { .. } => Verdict::FailData,
+        DrillOutcome::Inconclusive { .. } => Verdict::Inconclusive,
+    };
+    let why = why.first().map_or_else(String::new, |why| format!(": {}", shown(why, 400)));
+    format!("{}{why}", what.words())
+}
+
+/// What failed because the backup was removed meanwhile, on purpose, does not speak against it.
+async fn unless_removed(repository: &Repository, done: Done) -> Done {
+    let (DrillOutcome::Failed { .. }, Some(base)) = (&done.came.outcome, &done.tried.base) else {
+        return done;
+    };
+    let there = repository.manifest(&done.source, base).await;
+    if !matches!(there, Ok(None)) {
+        return done;
+    }
+    let mut came = done.came;
+    came.outcome = DrillOutcome::Inconclusive { error: "no_backup".to_owned() };
+    came.why.insert(0, "the backup was removed while it was tried".to_owned());
+    Done { came, ..done }
+}
+
+/// Removes what killed drills left on this host; tells what could not be removed, and why.
+pub(crate) fn reap(setup: &Setup) -> Vec<String> {
+    scratch_dir::sweep(&setup.config.paths.scratch_dir)
+}
+
+/// Whether that no backup could be chosen is kept as evidence: of a source that this host knows, where the bucket
+/// can be read.
 fn is_worth_evidence(setup: &Setup, request: &DrillRequest, error: &anyhow::Error) -> bool {
     let known = setup.config.sources.contains_key(&request.source);
     let named = matches!(request.wanted, Wanted::Named(_));
-    known && !named && matches!(blame::outcome(error), DrillOutcome::Failed { .. })
-}
-
-/// All that is known of a drill at its end.
-struct Done {
-    came: Came,
-    tried: Tried,
-    hint: Option<String>,
-    point: DrillPoint,
-    manifest_sha256: Option<Digest>,
-    lost_ms: Option<u64>,
-    cleaned: bool,
-}
-
-impl Done {
-    /// What it comes to where an error ended it.
-    fn broke_off(point: DrillPoint, error: &anyhow::Error) -> Self {
-        let failure = Failure::of(error);
-        let (outcome, why) = (blame::outcome(error), failure.messages);
-        let target = point.wanted.as_str().to_owned();
-        Done {
-            came: Came { outcome, why, server: String::new(), deviations: Vec::new() },
-            tried: Tried { system_id: None, timeline: None, base: None, target },
-            hint: failure.hint,
-            point,
-            manifest_sha256: None,
-            lost_ms: None,
-            cleaned: false,
-        }
-    }
-}
-
-/// Tries it, and removes all that was made for that.
-///
-/// # Errors
-/// [`AgentError::Interrupted`] alone: whatever else fails is what it came to.
-async fn try_and_clean(
-    setup: &Setup,
-    (request, chosen): (&DrillRequest, &Chosen),
-    (scratch, started): (ScratchDir, Timestamp),
-    (clocks, meter): (&mut Clocks, &Meter),
-    stop: &Stop,
-) -> Result<Done> {
-    let tried = try_it(setup, (request, chosen), &scratch, (clocks, meter), stop).await;
-    clocks.next(DrillPhase::Cleaning);
-    meter.label("cleaning up");
-    let cleaned = scratch.remove();
-    let point = chosen.point.clone();
-    let mut done = match tried {
-        Ok((came, tried)) => {
-            let shows = shows(&came.outcome, chosen, request);
-            let lost = shows.map(|at| started.duration_since(at).as_millis());
-            let lost_ms = lost.map(|ms| u64::try_from(ms).unwrap_or(0));
-            let (hint, manifest_sha256, cleaned) = (None, None, false);
-            Done { came, tried, hint, point, manifest_sha256, lost_ms, cleaned }
-        }
-        Err(error) if Failure::of(&error).exit == Exit::Interrupted => return Err(error),
-        Err(error) => Done { tried: named(chosen), ..Done::broke_off(point, &error) },
-    };
-    if let Err(error) = &cleaned {
-        done.came.why.push(format!("{error:#}"));
-    }
-    if done.came.server.is_empty() {
-        let tools = &chosen.backup.manifest.tools;
-        done.came.server = tools.get("server").cloned().unwrap_or_default();
-    }
-    Ok(Done { manifest_sha256: Some(chosen.backup.sha256), cleaned: cleaned.is_ok(), ..done })
+    known && !named && Failure::of(error).exit == Exit::NoTarget
 }
 
 /// Below which directory it is restored.
@@ -222,67 +213,7 @@ fn root(setup: &Setup, request: &DrillRequest) -> Result<PathBuf> {
     std::path::absolute(root).context("find the scratch directory")
 }
 
-/// What is tried of a backup, before more is known.
-fn named(chosen: &Chosen) -> Tried {
-    let manifest = &chosen.backup.manifest;
-    let at = manifest.kind.coordinates();
-    Tried {
-        system_id: at.map(|at| at.system_id),
-        timeline: at.map(|at| at.stop_timeline),
-        base: Some(manifest.backup.clone()),
-        target: chosen.point.wanted.as_str().to_owned(),
-    }
-}
-
-/// The newest moment that was restored, where the newest was wanted.
-fn shows(outcome: &DrillOutcome, chosen: &Chosen, request: &DrillRequest) -> Option<Timestamp> {
-    let newest = request.wanted == Wanted::Latest;
-    match outcome {
-        DrillOutcome::Proven { shows, .. } => shows.filter(|_| newest),
-        DrillOutcome::Equal { .. } => Some(chosen.backup.summary().taken()).filter(|_| newest),
-        DrillOutcome::Failed { .. } | DrillOutcome::Inconclusive { .. } => None,
-    }
-}
-
-/// Tries it, unless somebody wishes for the end, or a disk that others need is nearly full.
-async fn try_it(
-    setup: &Setup,
-    (request, chosen): (&DrillRequest, &Chosen),
-    scratch: &ScratchDir,
-    (clocks, meter): (&mut Clocks, &Meter),
-    stop: &Stop,
-) -> Result<(Came, Tried)> {
-    let manifest = &chosen.backup.manifest;
-    let directory = scratch.path().join("restored");
-    let places = vec![scratch.path(), setup.config.paths.state_dir.clone()];
-    let nearly_full =
-        |why: String| AgentError::Target(format!("{why}: the drill was ended, and removed"));
-    if let Some(why) = places.iter().find_map(|place| floor::nearly_full(place)) {
-        return Err(nearly_full(why).into());
-    }
-    let trying = async {
-        let what = (request, manifest, directory.as_path());
-        match &manifest.kind {
-            BackupKind::Logical(_) => {
-                let came = Box::pin(dump::run(setup, what, clocks, meter, stop)).await?;
-                Ok((came, named(chosen)))
-            }
-            BackupKind::Full(_) | BackupKind::Incremental(_) | BackupKind::External(_) => {
-                Box::pin(cluster::run(setup, what, chosen.until, clocks, meter, stop)).await
-            }
-            BackupKind::Snapshot(_) => {
-                let text = "no drill is known for what its own engine makes an archive of";
-                Err(AgentError::Usage(text.to_owned()).into())
-            }
-        }
-    };
-    tokio::select! {
-        tried = trying => tried,
-        why = floor::reached(places.clone()) => Err(nearly_full(why).into()),
-    }
-}
-
-/// The backup that is wanted, and up to which moment.
+/// The backup that is wanted, and up to which position its log is replayed.
 ///
 /// # Errors
 /// The store's; [`AgentError::NoBackup`].
@@ -303,7 +234,10 @@ async fn choose(setup: &Setup, repository: &Repository, request: &DrillRequest) 
         }
         Wanted::Latest => {
             let latest = repository.latest(source, setup.clock.now(), &memory).await?;
-            let of = all.iter().filter(|one| one.is_good()).count() as u64;
+            if let Some(outlived) = latest.outlived {
+                return Err(two_servers(&latest.backup, &outlived));
+            }
+            let of = which::good(&all).len() as u64;
             (latest.backup, DrillPoint { of, ..named(request.wanted.point()) })
         }
         Wanted::Oldest | Wanted::Random(_) => {
@@ -316,15 +250,10 @@ async fn choose(setup: &Setup, repository: &Repository, request: &DrillRequest) 
             (find(setup, repository, Some(source), id.as_str()).await?, point)
         }
     };
-    let until = until(&request.wanted, &backup.manifest.backup, &all);
-    Ok(Chosen { backup, point, until })
-}
-
-/// Up to which moment the log is replayed behind a backup that is not the newest: until the next good one.
-fn until(wanted: &Wanted, backup: &BackupId, all: &[BackupSummary]) -> Option<Timestamp> {
-    let later = all.iter().filter(|one| one.is_good() && one.backup > *backup);
-    let next = later.min_by(|a, b| a.backup.cmp(&b.backup))?;
-    (*wanted != Wanted::Latest).then(|| next.taken())
+    let newest = request.wanted == Wanted::Latest;
+    let until = which::until(&backup.manifest.kind, &all).filter(|_| !newest);
+    let in_future = backup.summary().taken() > horizon(setup.clock.now());
+    Ok(Chosen { backup, point, until, in_future })
 }
 
 /// What the policy of a source promises, where it is configured here.
@@ -346,13 +275,5 @@ fn host(server: String) -> DrillHost {
         server,
         cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
         memory_bytes: u64::from(memory.mem_unit).checked_mul(memory.totalram),
-    }
-}
-
-/// Does the work, unless somebody wishes for the end.
-async fn unless<T>(stop: &Stop, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::select! {
-        done = work => done,
-        () = stop.requested() => Err(AgentError::Interrupted.into()),
     }
 }

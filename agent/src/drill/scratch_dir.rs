@@ -7,16 +7,23 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::blocking;
 use drctl_model::DrillId;
 use rustix::fs::{FlockOperation, OFlags, flock};
+use tokio::time::{Instant, interval};
 
-use crate::host::{AgentError, Setup, remove_tree};
+use crate::host::{AgentError, Setup, private, remove_tree};
+use crate::restore::place::check_target;
 
 /// How a drill's directory is named, before the drill's identifier.
 const PREFIX: &str = "drill-";
+
+/// How long a server that was ended may take to be gone, and how soon it is looked again.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// The file that says whose it is; whoever works in it holds a lock on it.
 const MARK: &str = "drctl-drill";
@@ -37,13 +44,23 @@ impl ScratchDir {
     /// [`AgentError::NotPrivate`](crate::host::AgentError::NotPrivate) for a root that others can change;
     /// the file system's.
     pub(super) fn make(setup: &Setup, root: &Path, drill: &DrillId) -> Result<Self> {
+        check_target(setup, root)?;
+        private::writable(root)?;
+        if root.as_os_str().as_encoded_bytes().contains(&b'\'') {
+            let text =
+                format!("{} has a quote in it, which no tablespace may have", root.display());
+            return Err(AgentError::Target(text).into());
+        }
         setup.private_directory(root)?;
-        for left in sweep(root) {
+        for left in blocking(|| sweep(root)) {
             tracing::warn!("{left}");
         }
         let name = format!("{PREFIX}{drill}");
         let path = root.join(&name);
+        // Whoever sweeps sees no directory that has no mark yet, and no mark that nobody holds yet.
+        let alone = blocking(|| lock(root)).with_context(|| format!("lock {}", root.display()))?;
         let made = DirBuilder::new().mode(0o700).create(&path).and_then(|()| mark(&path, drill));
+        drop(alone);
         match made {
             Ok(mark) => Ok(ScratchDir { root: root.to_owned(), name, _mark: mark, removed: false }),
             Err(error) => {
@@ -58,15 +75,25 @@ impl ScratchDir {
         self.root.join(&self.name)
     }
 
-    /// Removes it, with all that is in it.
+    /// Removes it, with all that is in it: what was ended a moment ago may still write.
     ///
     /// # Errors
     /// The file system's: something of it is still there.
-    pub(super) fn remove(mut self) -> Result<()> {
+    pub(super) async fn remove(mut self) -> Result<()> {
         self.removed = true;
         let path = self.path();
-        blocking(|| remove(&self.root, &self.name))
-            .with_context(|| format!("remove {}, which the drill has made", path.display()))
+        let mut ticks = interval(AGAIN);
+        let deadline = Instant::now() + ENDS_WITHIN;
+        let removed = loop {
+            ticks.tick().await;
+            let removed = blocking(|| remove(&self.root, &self.name));
+            if removed.is_ok() || Instant::now() >= deadline {
+                break removed;
+            }
+        };
+        removed.with_context(|| {
+            format!("{}, with what the drill has restored, could not be removed", path.display())
+        })
     }
 }
 
@@ -89,8 +116,26 @@ fn mark(path: &Path, drill: &DrillId) -> io::Result<File> {
     Ok(file)
 }
 
+/// The right to make and to look at directories of drills, one at a time.
+fn lock(root: &Path) -> io::Result<File> {
+    let root = File::open(root)?;
+    flock(&root, FlockOperation::LockExclusive)?;
+    Ok(root)
+}
+
+/// Its mark goes last: what is left without it nobody would ever remove.
 fn remove(root: &Path, name: &str) -> io::Result<()> {
-    remove_tree(root, &CString::new(name)?)
+    let (name, mark) = (CString::new(name)?, CString::new(MARK)?);
+    match remove_tree(root, &name, &mark) {
+        // Another one that swept was faster.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            match fs::exists(root.join(name.to_string_lossy().as_ref())) {
+                Ok(false) => Ok(()),
+                _ => Err(error),
+            }
+        }
+        done => done,
+    }
 }
 
 /// Removes what killed drills left below a root; tells what could not be removed, and why.
@@ -115,13 +160,15 @@ pub(super) fn sweep(root: &Path) -> Vec<String> {
 /// [`AgentError::Target`] for what is no drill's; the file system's.
 fn sweep_one(root: &Path, name: &str, drill: &DrillId) -> Result<()> {
     let path = root.join(name);
+    let alone = lock(root)?;
     let no =
         |why: &str| Err(AgentError::Target(format!("it is not removed, because {why}")).into());
     if fs::symlink_metadata(&path)?.is_symlink() {
         return no("it is a link");
     }
-    let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
-    let mark = OpenOptions::new().read(true).custom_flags(nofollow).open(path.join(MARK));
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let mark = OpenOptions::new().read(true).custom_flags(flags).open(path.join(MARK));
     let mark = match mark {
         // One that was killed before it was marked had made nothing in it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -132,9 +179,13 @@ fn sweep_one(root: &Path, name: &str, drill: &DrillId) -> Result<()> {
         }
         mark => mark?,
     };
+    if !mark.metadata()?.is_file() {
+        return no("its mark is no file");
+    }
     if flock(&mark, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Ok(());
     }
+    drop(alone);
     let text = io::read_to_string(io::Read::take(&mark, 100))?;
     if text != drill.to_string() && !text.is_empty() {
         return no("its mark names another drill");
@@ -181,15 +232,20 @@ mod tests {
         symlink(&outside, root.join(drill(5).0)).unwrap();
         let empty = root.join(drill(6).0);
         fs::create_dir(&empty).unwrap();
+        let pipe = root.join(drill(7).0);
+        fs::create_dir(&pipe).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, pipe.join(MARK), rustix::fs::FileType::Fifo, mode, 0)
+            .unwrap();
         let strange = root.join("drill-of-mine");
         fs::create_dir(&strange).unwrap();
         let told = sweep(&root);
         assert!(!left.exists() && !empty.exists());
-        let stays = [&unmarked, &other, &in_use, &outside, &strange];
+        let stays = [&unmarked, &other, &in_use, &outside, &strange, &pipe];
         assert!(stays.iter().all(|path| path.exists()), "{told:?}");
-        assert_eq!(told.len(), 3, "{told:?}");
+        assert_eq!(told.len(), 4, "{told:?}");
         drop(held);
-        assert_eq!(sweep(&root).len(), 3);
+        assert_eq!(sweep(&root).len(), 4);
         assert!(!in_use.exists());
     }
 }

@@ -12,14 +12,14 @@ use rustix::io::Errno;
 /// tree may have made it deeper than we may have files open.
 const DEEP: usize = 64;
 
-/// Removes the directory `name` in `parent` with all that is in it.
+/// Removes the directory `name` in `parent` with all that is in it: the file `last` in it when all else is gone.
 ///
 /// # Errors
-/// The file system's: what is mounted in it is not entered, and stays, with the directories above it.
-pub(crate) fn remove_tree(parent: &Path, name: &CStr) -> io::Result<()> {
+/// The file system's: what is mounted in it is not entered, and stays, with the directories above it and `last`.
+pub(crate) fn remove_tree(parent: &Path, name: &CStr, last: &CStr) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let parent = rustix::fs::openat(CWD, parent, flags, Mode::empty())?;
-    let mut tree = Tree { top: enter(parent.as_fd(), name)?, moved: 0 };
+    let mut tree = Tree { top: enter(parent.as_fd(), name)?, last, moved: 0 };
     let top = tree.top.try_clone()?;
     // What was moved up while it was emptied is in it afterwards.
     loop {
@@ -29,22 +29,28 @@ pub(crate) fn remove_tree(parent: &Path, name: &CStr) -> io::Result<()> {
             break;
         }
     }
+    match rustix::fs::unlinkat(&tree.top, last, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
     Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
 }
 
-struct Tree {
+struct Tree<'a> {
     top: OwnedFd,
+    /// What stays in the top.
+    last: &'a CStr,
     /// How many directories were moved up.
     moved: u32,
 }
 
-impl Tree {
+impl Tree<'_> {
     fn empty(&mut self, folder: &OwnedFd, depth: usize) -> io::Result<()> {
         let mut again = Dir::read_from(folder)?;
         while let Some(entry) = again.read() {
             let entry = entry?;
             let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
+            if matches!(name.to_bytes(), b"." | b"..") || depth == 0 && name == self.last {
                 continue;
             }
             let is_folder = match entry.file_type() {
@@ -69,6 +75,8 @@ impl Tree {
     }
 
     fn move_up(&mut self, folder: &OwnedFd, name: &CStr) -> io::Result<()> {
+        // One that may not be written cannot be moved either.
+        drop(enter(folder.as_fd(), name)?);
         loop {
             self.moved += 1;
             let to = CString::new(format!("deep-{}", self.moved)).map_err(io::Error::other)?;
@@ -115,6 +123,7 @@ mod tests {
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("kept"), "x").unwrap();
         fs::create_dir_all(tree.join("a/b")).unwrap();
+        fs::write(tree.join("mark"), "x").unwrap();
         fs::write(tree.join("a/b/file"), "x").unwrap();
         symlink(&outside, tree.join("a/link")).unwrap();
         symlink(outside.join("kept"), tree.join("a/b/other")).unwrap();
@@ -122,7 +131,7 @@ mod tests {
         for (folder, mode) in [("a/b", 0o000), ("a", 0o500)] {
             fs::set_permissions(tree.join(folder), fs::Permissions::from_mode(mode)).unwrap();
         }
-        remove_tree(place.path(), c"tree").unwrap();
+        remove_tree(place.path(), c"tree", c"mark").unwrap();
         assert!(!tree.exists());
         assert_eq!(fs::read(outside.join("kept")).unwrap(), b"x");
     }
@@ -135,11 +144,31 @@ mod tests {
         for depth in 0..3000 {
             let name = if depth == 0 { "tree" } else { "d" };
             rustix::fs::mkdirat(&at, name, Mode::RWXU).unwrap();
-            at = rustix::fs::openat(&at, name, flags, Mode::empty()).unwrap();
+            let below = rustix::fs::openat(&at, name, flags, Mode::empty()).unwrap();
+            // Some of them nobody may write into.
+            if depth % 50 == 0 {
+                rustix::fs::fchmod(&at, Mode::RUSR | Mode::XUSR).unwrap();
+            }
+            at = below;
         }
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o700)).unwrap();
         drop(at);
-        remove_tree(place.path(), c"tree").unwrap();
+        remove_tree(place.path(), c"tree", c"mark").unwrap();
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_last_stays_while_anything_else_does() {
+        let place = tempfile::tempdir().unwrap();
+        let tree = place.path().join("tree");
+        fs::create_dir_all(tree.join("a")).unwrap();
+        fs::write(tree.join("mark"), "x").unwrap();
+        // A directory under the name of a file that is to be removed last cannot be unlinked.
+        fs::create_dir(tree.join("stays")).unwrap();
+        assert!(remove_tree(place.path(), c"tree", c"stays").is_err());
+        assert!(tree.join("stays").exists() && !tree.join("a").exists());
+        remove_tree(place.path(), c"tree", c"mark").unwrap();
+        assert!(!tree.exists());
     }
 
     #[test]
@@ -147,7 +176,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         fs::create_dir(place.path().join("other")).unwrap();
         symlink(place.path().join("other"), place.path().join("tree")).unwrap();
-        assert!(remove_tree(place.path(), c"tree").is_err());
+        assert!(remove_tree(place.path(), c"tree", c"mark").is_err());
         assert!(place.path().join("other").exists());
     }
 }

@@ -1,4 +1,7 @@
+use anyhow::Result;
 use tokio::sync::watch;
+
+use super::AgentError;
 
 /// A wish to end, from a signal; verbs look at it wherever they wait.
 #[derive(Debug, Clone)]
@@ -20,6 +23,17 @@ impl Stop {
     #[must_use]
     pub fn is_requested(&self) -> bool {
         *self.0.borrow()
+    }
+
+    /// Does the work, unless somebody wishes for the end.
+    ///
+    /// # Errors
+    /// Those of the work; [`AgentError::Interrupted`].
+    pub async fn unless<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            done = work => done,
+            () = self.requested() => Err(AgentError::Interrupted.into()),
+        }
     }
 
     /// Waits until the end is wished for; for ever, if it never is.

@@ -27,6 +27,9 @@ const MOST: usize = 1000;
 /// So many of them are asked which backups there were.
 const MOST_NAMING: usize = 4;
 
+/// So many of them are asked what the newest ones say, at most: one that proved something ends it.
+const MOST_IN_DOUBT: usize = 100;
+
 /// Whoever may write can put more there than there are drills: so many objects are read to find these.
 const READ: usize = 10_000;
 
@@ -62,7 +65,7 @@ pub async fn drills(
     source: &SourceId,
     refused: &mut Vec<Refused>,
 ) -> Result<Vec<(Drill, VerifyingKey)>> {
-    let (mut drills, not) = newest(repository, source, (MOST, READ)).await?;
+    let (mut drills, not) = newest(repository, source, (MOST, READ), |_| false).await?;
     drills.reverse();
     let told = not.errors.iter().take(TOLD).map(|(id, error)| {
         let code = if is_newer(error) { NEWER } else { IN_DOUBT };
@@ -98,12 +101,13 @@ struct Not {
     unread: usize,
 }
 
-/// The newest drills that count, newest first: as many as are wanted, found among as many objects as may
-/// be read.
+/// The newest drills that count, newest first: as many as are wanted, or until they are enough, found among as
+/// many objects as may be read.
 async fn newest(
     repository: &Repository,
     source: &SourceId,
     (wanted, may_read): (usize, usize),
+    enough: impl Fn(&[(Drill, VerifyingKey)]) -> bool,
 ) -> Result<(Vec<(Drill, VerifyingKey)>, Not)> {
     let ids = listed(repository, source).await?;
     let (count, mut done) = (ids.len(), 0);
@@ -114,6 +118,7 @@ async fn newest(
     let mut reading = stream::iter(reading).buffered(AT_ONCE);
     let (mut drills, mut not) = (Vec::new(), Not::default());
     while drills.len() < wanted
+        && !enough(&drills)
         && let Some((id, found)) = reading.next().await
     {
         done += 1;
@@ -125,7 +130,7 @@ async fn newest(
             Err(error) => return Err(error),
         }
     }
-    if drills.len() < wanted {
+    if drills.len() < wanted && !enough(&drills) {
         not.unread = count - done;
     }
     Ok((drills, not))
@@ -139,11 +144,13 @@ pub(crate) struct NewestDrill {
     pub(crate) refused: Option<(DrillId, bool)>,
     /// It, where it failed.
     pub(crate) failed: Option<DrillId>,
-    /// The newest one that passed, as far as was looked.
+    /// The newest one that proved its data, as far as was looked.
     pub(crate) passed: Option<Passed>,
+    /// What the newest of all says.
+    pub(crate) said: Option<Verdict>,
 }
 
-/// A drill that passed.
+/// A drill that proved its data, in whatever time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Passed {
     pub(crate) drill: DrillId,
@@ -157,8 +164,9 @@ impl Passed {
     fn of(drill: &Drill) -> Option<Self> {
         let took = SignedDuration::from_millis(i64::try_from(drill.took_ms).ok()?);
         let at = drill.started.checked_add(took).ok()?;
-        let passed = drill.verdict() == Verdict::Pass;
-        passed.then(|| Passed { drill: drill.drill.clone(), at, backup: drill.base.clone() })
+        let proven =
+            matches!(drill.outcome, DrillOutcome::Proven { .. } | DrillOutcome::Equal { .. });
+        proven.then(|| Passed { drill: drill.drill.clone(), at, backup: drill.base.clone() })
     }
 }
 
@@ -174,6 +182,7 @@ impl NewestDrill {
         let horizon = DrillId::new(horizon(now), u64::MAX);
         let passed = drills.clone().filter(|drill| drill.drill <= horizon).filter_map(Passed::of);
         let passed = passed.max_by(|one, other| one.drill.cmp(&other.drill));
+        let said = drills.clone().rfind(|drill| drill.drill <= horizon).map(Drill::verdict);
         let mut drills = drills.filter(|drill| drill.verdict() != Verdict::Inconclusive);
         let dated = drills.clone().rfind(|drill| drill.drill <= horizon);
         let failed = dated.or_else(|| drills.next_back()).and_then(|drill| match drill.outcome {
@@ -187,7 +196,7 @@ impl NewestDrill {
         };
         let refused = refused.into_iter().find(is_newer);
         let refused = refused.map(|(id, newer)| (id.clone(), newer));
-        NewestDrill { refused, failed, passed }
+        NewestDrill { refused, failed, passed, said }
     }
 
     /// Why nothing may be removed for it, each reason in a sentence.
@@ -235,7 +244,14 @@ pub(crate) async fn newest_in_doubt(
     source: &SourceId,
     now: Timestamp,
 ) -> Result<NewestDrill> {
-    let (drills, not) = newest(repository, source, (MOST_NAMING, READ_NAMING)).await?;
+    // Those that came to nothing say nothing of what those before them said.
+    let enough = |all: &[(Drill, VerifyingKey)]| {
+        let says = |is: fn(&Drill) -> bool| all.iter().any(|(drill, _)| is(drill));
+        says(|drill| drill.verdict() != Verdict::Inconclusive)
+            && says(|drill| Passed::of(drill).is_some())
+    };
+    let bounds = (MOST_IN_DOUBT, READ_NAMING);
+    let (drills, not) = newest(repository, source, bounds, enough).await?;
     let refused = not.errors.iter().map(|(id, error)| (id, is_newer(error)));
     Ok(NewestDrill::of(drills.iter().rev().map(|(drill, _)| drill), refused, now))
 }
@@ -245,7 +261,7 @@ pub(crate) async fn newest_in_doubt(
 /// # Errors
 /// The store's.
 pub(crate) async fn named_by_drills(repository: &Repository, source: &SourceId) -> Result<Names> {
-    let (drills, _) = newest(repository, source, (MOST_NAMING, READ_NAMING)).await?;
+    let (drills, _) = newest(repository, source, (MOST_NAMING, READ_NAMING), |_| false).await?;
     let names = drills.into_iter().filter_map(|(drill, _)| {
         let by = format!("the drill {}", drill.drill);
         drill.newest.map(|named| (named, by))
@@ -302,6 +318,31 @@ mod tests {
             },
             run: None,
         }
+    }
+
+    #[test]
+    fn what_came_to_nothing_hides_nothing_and_any_proof_of_data_is_one() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let came = |seconds, outcome| Drill { outcome, ..drill(seconds) };
+        let nothing =
+            |seconds| came(seconds, DrillOutcome::Inconclusive { error: "no_identity".to_owned() });
+        let failed = |seconds| came(seconds, DrillOutcome::Failed { error: "x".to_owned() });
+        let of = |drills: &[Drill]| NewestDrill::of(drills.iter(), [], at(10_000));
+        let found = of(&[drill(100), failed(200), nothing(300), nothing(400)]);
+        assert_eq!(found.failed, Some(failed(200).drill));
+        assert_eq!(found.said, Some(Verdict::Inconclusive));
+        let passed = found.passed.expect("the first one");
+        assert_eq!((passed.drill, passed.backup), (drill(100).drill, drill(100).base));
+        assert_eq!(passed.at, at(100) + SignedDuration::from_millis(5400));
+        let found = of(&[failed(100), drill(200), nothing(300)]);
+        assert_eq!(
+            (found.failed, found.passed.map(|one| one.drill)),
+            (None, Some(drill(200).drill))
+        );
+        assert_eq!(
+            of(&[nothing(100)]),
+            NewestDrill { said: Some(Verdict::Inconclusive), ..NewestDrill::default() }
+        );
     }
 
     #[test]
@@ -370,7 +411,7 @@ mod tests {
         );
         assert_eq!(named_by_drills(&repository, &source).await.unwrap().len(), real.len());
         // Requests are bounded; what was not read is told.
-        let (found, not) = newest(&repository, &source, (MOST, 50)).await.unwrap();
+        let (found, not) = newest(&repository, &source, (MOST, 50), |_| false).await.unwrap();
         assert_eq!((found.len(), not.errors.len(), not.unread), (0, 50, 950));
     }
 }

@@ -10,7 +10,7 @@ use drctl_engines::pg::{
 use drctl_model::{DatabaseFacts, total};
 
 use super::plan::APPLICATION;
-use super::{Item, RestoreRequest, into_tool, unless};
+use super::{Item, RestoreRequest, into_tool};
 use crate::host::{AgentError, Stop};
 use crate::transfer::Outlet;
 
@@ -40,7 +40,7 @@ pub(super) async fn into_database(
     let name = format!("{APPLICATION}/{:016x}", rand::random::<u64>());
     let target =
         DatabaseTarget::new(server.clone(), facts.clone(), item.target.clone(), options, name);
-    let loaded = unless(stop, into_tool(outlet, request, item, &target)).await;
+    let loaded = stop.unless(into_tool(outlet, request, item, &target)).await;
     if let Err(error) = loaded {
         return Err(match target.discard().await {
             Ok(Leftover::Nothing) => error,
@@ -97,7 +97,7 @@ async fn prove(
 ) -> Result<Option<Equality>> {
     outlet.meter.label(format!("proving {}", item.target));
     let proving = async { Ok(target.prove().await?) };
-    unless(stop, proving).await.with_context(|| {
+    stop.unless(proving).await.with_context(|| {
         format!(
             "{} was loaded and counted, but not compared with its dump: it stays closed, and marked as \
              incomplete",

@@ -107,6 +107,8 @@ pub async fn restore(
         }
     }
     let untouched = plan.items.len() - done.len() - failed.len();
+    // What is not as it was backed up weighs more than what could not be tried.
+    failed.sort_by_key(|error| Failure::of(error).exit != Exit::Verification);
     let mut failed = failed.into_iter();
     match failed.next() {
         None => Ok(done),
@@ -137,7 +139,7 @@ async fn restore_one(
             let target =
                 GlobalsTarget::new((**server).clone(), APPLICATION.to_owned(), request.missing);
             let target = target.apart(tablespaces.clone());
-            unless(stop, into_tool(outlet, request, item, &target)).await?;
+            stop.unless(into_tool(outlet, request, item, &target)).await?;
             (restored.notes, restored.failed) = (target.notes(), target.failed());
         }
         (Destination::Server { server, .. }, Content::Database(facts)) => {
@@ -153,25 +155,17 @@ async fn restore_one(
             return Err(AgentError::Usage(text.into()).into());
         }
         (Destination::Files(directory), _) => {
-            unless(stop, into_file(outlet, request, item, directory)).await?;
+            stop.unless(into_file(outlet, request, item, directory)).await?;
         }
         (Destination::Pipe(pipe), _) => {
-            unless(stop, into_pipe(outlet, request, item, pipe)).await?;
+            stop.unless(into_pipe(outlet, request, item, pipe)).await?;
         }
         (Destination::Cluster(directory), content) => {
-            unless(stop, into_cluster(outlet, request, item, directory, content)).await?;
+            stop.unless(into_cluster(outlet, request, item, directory, content)).await?;
         }
     }
     restored.seconds = began.elapsed().as_secs_f64();
     Ok(restored)
-}
-
-/// Does the work, unless somebody wishes for the end.
-async fn unless<T>(stop: &Stop, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::select! {
-        done = work => done,
-        () = stop.requested() => Err(AgentError::Interrupted.into()),
-    }
 }
 
 /// Whether a failure says nothing of what is still to be restored.

@@ -48,6 +48,7 @@ fn lane(kind: JobKind) -> u8 {
     match kind {
         JobKind::Verify => 1,
         JobKind::Report => 2,
+        JobKind::Drill => 3,
         _ => 0,
     }
 }

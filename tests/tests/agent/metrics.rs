@@ -280,6 +280,7 @@ fn rules_dashboard_and_page_name_the_metrics_that_there_are() {
     let of_others = [
         "drctl_recoverable_gaps",
         "drctl_drill_last_pass_timestamp_seconds",
+        "drctl_drill_last_verdict",
         "drctl_log_held_bytes",
         "drctl_log_disk_free_bytes",
         "drctl_alert_path_last_ack_timestamp_seconds",

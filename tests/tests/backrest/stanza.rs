@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use drctl_tests::cluster::{Cluster as _, give_away};
+use drctl_tests::json_page::documented;
 use drctl_tests::servers::postgres::Postgres;
 use serde_json::{Value, json};
 
@@ -122,18 +123,6 @@ fn a_passphrase_is_written_for_pgbackrest_alone() {
     shop.archive_by(ran.json()["archive_command"].as_str().unwrap());
     let made = backup(&shop, &[]);
     assert_eq!(made["backup"]["kind"]["cipher"], "aes-256-cbc", "another level of trust, stated");
-}
-
-/// The fields of an object in `docs/json.md`, those of tables within it by their first word.
-fn documented(schema: &str) -> std::collections::BTreeSet<String> {
-    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/json.md");
-    let text = fs::read_to_string(page).unwrap();
-    let section = text.split(&format!("### {schema}\n")).nth(1).expect("a section");
-    let table = section.split("\n### ").next().unwrap();
-    let rows = table.lines().filter(|line| line.starts_with("| `"));
-    let fields = rows.filter_map(|line| line.split('|').nth(1)).flat_map(|cell| cell.split('`'));
-    let first = |field: &str| field.split(['.', '[']).next().unwrap().to_owned();
-    fields.map(str::trim).filter(|field| !field.is_empty() && *field != ",").map(first).collect()
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! Drills of base backups.
 
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
 use drctl_tests::cluster::Cluster as _;
 
 use crate::common::Shop;
@@ -41,11 +45,56 @@ fn log_that_is_missing_fails_it() {
     pieces.retain(|path| path.to_string_lossy().contains("/l/"));
     pieces.sort();
     let piece = &pieces[pieces.len() - 2];
-    std::fs::remove_file(shop.site.path("repository").join(piece)).unwrap();
+    fs::remove_file(shop.site.path("repository").join(piece)).unwrap();
     let done = shop.drill(4, &[]);
     assert_eq!(
         (&done["verdict"], &done["result"]["error"]),
         (&"fail_data".into(), &"no_plan".into())
     );
     assert!(shop.left().is_empty(), "{:?}", shop.left());
+}
+
+/// Changes a byte in the middle of a file of the repository.
+fn damage(shop: &Shop, path: &Path) {
+    let path = shop.site.path("repository").join(path);
+    let middle = fs::metadata(&path).unwrap().len() / 2;
+    let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, middle).unwrap();
+    file.write_all_at(&[!byte[0]], middle).unwrap();
+}
+
+#[test]
+fn log_that_is_damaged_fails_it() {
+    let shop = Shop::cluster();
+    let _ = shop.back_up();
+    shop.segments_of_ten(4);
+    let mut pieces = shop.site.files("repository");
+    pieces.retain(|path| path.to_string_lossy().contains("/l/"));
+    pieces.sort();
+    damage(&shop, &pieces[pieces.len() - 2]);
+    let done = shop.drill(4, &[]);
+    assert_eq!(done["verdict"], "fail_data", "{done}");
+    assert!(shop.left().is_empty(), "{:?}", shop.left());
+}
+
+#[test]
+fn the_newest_base_backup_is_the_one_that_is_tried() {
+    let shop = Shop::cluster();
+    let first = shop.back_up()["backup"]["backup"].clone();
+    // Nothing is committed in between: its log tells no time behind it.
+    let newest = shop.back_up()["backup"]["backup"].clone();
+    let done = shop.drill(0, &["--point", "oldest"]);
+    assert_eq!((&done["verdict"], &done["backup"]), (&"pass".into(), &first), "{done}");
+    let mut files = shop.site.files("repository");
+    files.retain(|path| {
+        let name = path.to_string_lossy();
+        name.contains(newest.as_str().unwrap()) && !name.ends_with(".json")
+    });
+    let largest = files
+        .iter()
+        .max_by_key(|path| fs::metadata(shop.site.path("repository").join(path)).unwrap().len());
+    damage(&shop, largest.expect("a segment"));
+    let done = shop.drill(4, &[]);
+    assert_eq!((&done["verdict"], &done["backup"]), (&"fail_data".into(), &newest), "{done}");
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
+use std::process::Command;
 
 use drctl_tests::cluster::Cluster as _;
 
@@ -103,4 +104,51 @@ fn what_this_host_cannot_try_is_inconclusive() {
         told[0]["text"].as_str().unwrap().contains("it could not be tried on that host"),
         "{told:?}"
     );
+}
+
+#[test]
+fn a_key_that_does_not_open_it_fails_it() {
+    let shop = Shop::open();
+    let _ = shop.back_up();
+    let other = shop.site.path("other.txt");
+    let _ = shop.drctl(&["keys", "new-identity", &other.display().to_string()]).ended(0);
+    let done = shop.drill(4, &["--identity", &other.display().to_string()]);
+    assert_eq!(
+        (&done["verdict"], &done["result"]["error"]),
+        (&"fail_data".into(), &"wrong_key".into())
+    );
+}
+
+#[test]
+fn what_comes_to_nothing_hides_no_failure_before_it() {
+    let shop = Shop::open();
+    let _ = shop.back_up();
+    shop.with_script("pg_restore", "LC_ALL=C sed 's/order 17$/order 71/' | exec \"$REAL\" \"$@\"");
+    let failed = shop.drill(4, &[]);
+    for _ in 0..5 {
+        let _ = shop.drill(3, &["--identity", "/dev/null"]);
+    }
+    let blocked = shop.drctl(&["status"]).ended(0).json()["sources"][0]["blocked"].to_string();
+    assert!(blocked.contains(failed["drill"].as_str().unwrap()), "{blocked}");
+}
+
+#[test]
+fn a_disk_that_others_need_is_not_filled() {
+    let shop = Shop::open();
+    let _ = shop.back_up();
+    // A file system of its own, of which little is free.
+    let small = shop.site.path("small");
+    std::fs::create_dir(&small).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=800m,mode=755 none {0} && mkdir {0}/scratch && chown postgres {0}/scratch && \
+         chmod 700 {0}/scratch && fallocate -l 780m {0}/filled && exec setpriv --reuid postgres --regid postgres \
+         --clear-groups env DRCTL_CONFIG={1} {2} --json drill run shop --scratch {0}/scratch",
+        small.display(),
+        shop.site.config().display(),
+        shop.program().display()
+    );
+    let output = Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
+    let done = drctl_tests::site::Ran::of(&output).ended(3).json();
+    assert_eq!(done["verdict"], "inconclusive", "{done}");
+    assert!(done["why"].to_string().contains("a drill leaves"), "{done}");
 }

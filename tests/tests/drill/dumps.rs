@@ -1,8 +1,10 @@
 //! Drills of dumps that find all as it was.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 
 use drctl_tests::cluster::Cluster as _;
+use drctl_tests::json_page::documented;
 use serde_json::Value;
 
 use crate::common::Shop;
@@ -50,6 +52,18 @@ fn a_dump_is_restored_proven_and_thrown_away() {
     assert_eq!(all["drills"][0]["signed_by"], all["drills"][0]["host"], "{all}");
     let shown = shop.drctl(&["drill", "show", "shop"]).ended(0).json();
     assert_eq!((&shown["drill"], &shown["run"]), (&done["drill"], run), "{shown}");
+    // As the page has them.
+    for (object, schema, without) in [
+        (&done, "drctl.drill/1", &[][..]),
+        (&shown, "drctl.drill/1", &["hint", "why"]),
+        (&all, "drctl.drills/1", &[]),
+    ] {
+        let mut fields: BTreeSet<String> = object.as_object().unwrap().keys().cloned().collect();
+        fields.remove("schema");
+        let mut documented = documented(schema);
+        documented.retain(|field| !without.contains(&field.as_str()));
+        assert_eq!(fields, documented, "{schema}");
+    }
     let text = shop.command(&["drill", "show", "shop"]).output().unwrap().stdout;
     let text = String::from_utf8(text).unwrap();
     assert!(text.contains("PASSED") && text.contains("4 tables with 2 003 rows"), "{text}");
@@ -101,26 +115,90 @@ fn what_a_dump_runs_reaches_neither_network_nor_host() {
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
     let marker = shop.site.path("marker");
-    // It runs while rows are loaded, as whoever loads them.
+    // It runs while rows are loaded, as whoever loads them; what it can write is what is thrown away.
     shop.sql(&format!(
-        "create function evil(int) returns bool language plpgsql as $f$ begin
+        "create role clerk; create table trap (a int); insert into trap values (1);
+         create function evil(int) returns bool language plpgsql as $f$ begin
              if current_setting('is_superuser') = 'on' then
-                 execute $x$copy (select 1) to program 'bash -c \"echo > /dev/tcp/127.0.0.1/{port}\" 2>/dev/null; touch {}; ls /etc/drctl {} 2>&1 || true'$x$;
+                 copy (select 1) to program 'bash -c \"echo > /dev/tcp/127.0.0.1/{port}\" 2>> ran; touch {} 2>> ran; cat {} >> ran 2>&1; env >> ran; echo it ran >> ran';
              end if;
-             return true; exception when others then return true; end $f$;
-         create table trap (a int);
-         insert into trap values (1); alter table trap add check (evil(a)) not valid",
+             return true; end $f$;
+         alter table trap owner to clerk; alter function evil owner to clerk;
+         set role clerk; alter table trap add check (evil(a))",
         marker.display(),
-        shop.site.path("").display(),
+        shop.site.config().display(),
     ));
-    // Made by the server's own role, it would be trusted.
-    shop.sql(
-        "create role clerk; alter table trap owner to clerk; alter function evil owner to clerk",
-    );
     let _ = shop.back_up();
+    // What it saw is kept before all goes.
+    let (seen, from) = (shop.site.path("seen"), shop.scratch());
+    shop.with_script(
+        "pg_restore",
+        &format!(
+            "\"$REAL\" \"$@\"; ended=$?; cat {}/drill-*/restored/data/ran >> {} 2>/dev/null; exit $ended",
+            from.display(),
+            seen.display()
+        ),
+    );
     let done = shop.drill(0, &[]);
     assert_eq!(done["verdict"], "pass", "{done}");
     assert!(done["run"]["deviations"].to_string().contains("ran as a superuser"), "{done}");
+    let seen = std::fs::read_to_string(&seen).unwrap_or_default();
+    assert!(seen.contains("it ran"), "{seen}");
+    assert!(!seen.contains("[repository]") && !seen.contains("DRCTL"), "{seen}");
     assert!(!marker.exists());
     assert!(listener.accept().is_err(), "somebody came");
+}
+
+#[test]
+fn what_a_dump_runs_leads_to_no_other_server() {
+    let shop = Shop::open();
+    // A role that the living server lets in, and a database that it does not have any more.
+    shop.sql("create role drctl_scratch superuser login");
+    let living = shop.server.socket_dir().join(format!(".s.PGSQL.{}", shop.server.port()));
+    shop.sql(&format!(
+        "create role clerk; create table trap (a int); insert into trap values (1);
+         create function evil(int) returns bool language plpgsql as $f$ begin
+             if current_setting('is_superuser') = 'on' then
+                 execute format('copy (select 1) to program %L', format(
+                     'ln -sfn %s %2$s/x && mv -f %2$s/x %2$s/.s.PGSQL.5432; echo done >> ran',
+                     '{}', current_setting('unix_socket_directories')));
+             end if;
+             return true; end $f$;
+         alter table trap owner to clerk; alter function evil owner to clerk;
+         set role clerk; alter table trap add check (evil(a))",
+        living.display()
+    ));
+    shop.sql("create database zz");
+    let _ = shop.back_up();
+    shop.sql("drop database zz");
+    let (seen, from) = (shop.site.path("seen"), shop.scratch());
+    shop.with_script(
+        "pg_restore",
+        &format!(
+            "\"$REAL\" \"$@\"; ended=$?; cat {}/drill-*/restored/data/ran >> {} 2>/dev/null; exit $ended",
+            from.display(),
+            seen.display()
+        ),
+    );
+    let done = shop.drill(0, &[]);
+    assert_eq!(done["verdict"], "pass", "{done}");
+    assert!(std::fs::read_to_string(&seen).unwrap_or_default().contains("done"), "it ran");
+    assert_eq!(shop.sql("select count(*) from pg_database where datname = 'zz'"), "0");
+}
+
+#[test]
+fn a_backup_without_roles_is_restored_without_owners() {
+    let shop = Shop::open();
+    shop.site.source("globals = false");
+    shop.sql(
+        "create role clerk; alter table orders owner to clerk; grant select on orders to clerk",
+    );
+    let _ = shop.back_up();
+    let done = shop.drill(0, &[]);
+    assert_eq!(
+        (&done["verdict"], &done["result"]["rows"]),
+        (&"pass".into(), &2000.into()),
+        "{done}"
+    );
+    assert!(done["run"]["deviations"].to_string().contains("holds no roles"), "{done}");
 }

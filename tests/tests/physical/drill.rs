@@ -77,7 +77,7 @@ fn a_drill_that_failed_leaves_evidence_too() {
     bytes[at] ^= 1;
     fs::write(&piece, bytes).unwrap();
     let (ran, _folder, path) = shop.recover(&["--to-time", &last, "--drill"]);
-    let _ = ran.failed(10, "query");
+    let _ = ran.failed(4, "segment_damaged");
     // What the drill found to be damaged is remembered.
     let view = shop.drctl(&["timeline", "shop"]).ended(3).json();
     let found = &view["drills"][0];

@@ -148,22 +148,34 @@ fn a_missing_piece_refuses_every_plan_that_would_cross_it() {
 
 #[test]
 fn a_damaged_piece_never_opens_a_server_that_has_lost_rows() {
-    type Damage = fn(&Path);
+    type Damage = (fn(&Path), i32, &'static str);
     let damages: [Damage; 3] = [
-        |piece| {
-            let mut bytes = fs::read(piece).unwrap();
-            let at = bytes.len() - 50;
-            bytes[at] ^= 1;
-            fs::write(piece, bytes).unwrap();
-        },
-        |piece| {
-            let bytes = fs::read(piece).unwrap();
-            fs::write(piece, &bytes[..bytes.len() - 10]).unwrap();
-        },
-        |piece| fs::set_permissions(piece, fs::Permissions::from_mode(0o000)).unwrap(),
+        (
+            |piece| {
+                let mut bytes = fs::read(piece).unwrap();
+                let at = bytes.len() - 50;
+                bytes[at] ^= 1;
+                fs::write(piece, bytes).unwrap();
+            },
+            4,
+            "segment_damaged",
+        ),
+        (
+            |piece| {
+                let bytes = fs::read(piece).unwrap();
+                fs::write(piece, &bytes[..bytes.len() - 10]).unwrap();
+            },
+            4,
+            "segment_damaged",
+        ),
+        (
+            |piece| fs::set_permissions(piece, fs::Permissions::from_mode(0o000)).unwrap(),
+            8,
+            "store_denied",
+        ),
     ];
     let (shop, last) = several();
-    for damage in damages {
+    for (damage, exit, code) in damages {
         let piece = shop.pieces().into_iter().rev().nth(1).unwrap();
         let good = fs::read(&piece).unwrap();
         // The plan goes by what is signed, which is whole: the replay must stop.
@@ -171,7 +183,7 @@ fn a_damaged_piece_never_opens_a_server_that_has_lost_rows() {
             damage(&piece);
         }
         let (ran, _folder, path) = shop.recover(&["--to-time", &last, "--promote"]);
-        let said = ran.failed(10, "query");
+        let said = ran.failed(exit, code);
         assert!(said.contains("replay the WAL"), "{said}");
         let signals = ["standby.signal", "recovery.signal"];
         let opened = path.join("data").exists()

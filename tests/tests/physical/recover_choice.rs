@@ -240,7 +240,7 @@ fn log_that_is_damaged_is_planned_around() {
         // As on a host that knows nothing of it yet.
         fs::remove_dir_all(shop.site.path("state")).unwrap();
         let (ran, _folder, _) = shop.recover(&[target, &["--promote"]].concat());
-        let _ = ran.failed(10, "query");
+        let _ = ran.failed(4, "segment_damaged");
         let said = ran.json().to_string();
         let command = said.split("command: drctl ").nth(1).expect("a command");
         let command = command.split(['\\', '"']).next().unwrap();

@@ -135,7 +135,7 @@ fn a_failure_ends_with_five_lines_and_the_command_to_go_on_works() {
     };
     fs::rename(&piece, &hidden).unwrap();
     fs::write(&piece, damaged).unwrap();
-    let ran = Ran::of(&shop.command(&into(&to, &last, &[])).output().unwrap()).ended(10);
+    let ran = Ran::of(&shop.command(&into(&to, &last, &[])).output().unwrap()).ended(4);
     let (_, error) = ran.err.split_once("error: the recovery").expect("an error");
     let error = format!("the recovery{error}");
     let lines: Vec<&str> = error.lines().take_while(|line| !line.starts_with("hint: ")).collect();

@@ -79,6 +79,8 @@ pub enum Kind {
     Prune,
     /// Check what is stored.
     Verify,
+    /// Try a backup in a scratch server.
+    Drill,
     /// Write missing indexes over the WAL.
     #[value(name = "log_index", alias = "index")]
     LogIndex,
@@ -95,6 +97,7 @@ impl From<Kind> for JobKind {
             Kind::Verify => JobKind::Verify,
             Kind::LogIndex => JobKind::LogIndex,
             Kind::Report => JobKind::Report,
+            Kind::Drill => JobKind::Drill,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use drctl_model::JobKind;
+use drctl_model::{JobKind, Verdict};
 use drctl_policies::scheduler::{JobKey, Outcome, Row, State};
 use jiff::{SignedDuration, Timestamp};
 
@@ -48,8 +48,10 @@ struct Source {
     frozen: bool,
     /// Whether no drill proves it; nothing where there is nothing to prove.
     unproven: Option<bool>,
-    /// When the last drill ended that passed.
+    /// When the last drill ended that proved the data.
     drilled: Option<Timestamp>,
+    /// What the newest drill said.
+    said: Option<Verdict>,
 }
 
 /// Takes the figures of what a look found that began `at` a time.
@@ -92,6 +94,7 @@ fn of_source(at: Timestamp, one: &SourceStatus) -> Source {
         frozen: !one.frozen.is_empty(),
         unproven: one.newest_good.as_ref().map(|_| !is_proven),
         drilled: one.drill.passed.as_ref().map(|passed| passed.at),
+        said: one.drill.said,
     }
 }
 
@@ -102,6 +105,7 @@ pub(super) fn metrics(told: &Told, now: Timestamp) -> Vec<Metric> {
         all.extend(sources.host.metrics(*at));
         all.extend(of_backups(sources));
         all.extend(of_recovery(sources, now));
+        all.push(of_drills(sources));
     }
     all.extend(of_held(&told.held));
     all.extend(of_jobs(&told.rows));
@@ -200,13 +204,27 @@ fn of_backups(sources: &Seen) -> Vec<Metric> {
     ]
 }
 
+/// What the newest drill of each source said, on any host.
+fn of_drills(sources: &Seen) -> Metric {
+    let said = sources.of.iter().filter_map(|one| {
+        let mut labels = source_labels(&one.name);
+        labels.push(("verdict", one.said?.as_str().to_owned()));
+        Some((labels, 1.0))
+    });
+    gauge(
+        "drctl_drill_last_verdict",
+        "What the newest drill said, on any host; always 1",
+        said.collect(),
+    )
+}
+
 /// Up to when the sources can be recovered, and whether that was proven.
 fn of_recovery(sources: &Seen, now: Timestamp) -> Vec<Metric> {
     let lost = |one: &Source| Some(now.duration_since(one.until?).as_secs_f64().max(0.0));
     vec![
         gauge(
             "drctl_recoverable_from_timestamp_seconds",
-            "The first moment that can be recovered: that of the oldest good backup",
+            "The moment of the oldest good backup: nothing before it can be recovered",
             each(sources, |one| one.from.map(seconds)),
         ),
         gauge(
@@ -236,7 +254,7 @@ fn of_recovery(sources: &Seen, now: Timestamp) -> Vec<Metric> {
         ),
         gauge(
             "drctl_drill_last_pass_timestamp_seconds",
-            "When the last drill ended that passed, on any host",
+            "When the last drill ended that proved the data, on any host",
             each(sources, |one| one.drilled.map(seconds)),
         ),
     ]

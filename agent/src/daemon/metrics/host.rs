@@ -13,6 +13,8 @@ pub(super) struct Host {
     unprotected: usize,
     /// When each channel sent its last test message that a person has acknowledged.
     acknowledged: Vec<(String, Timestamp)>,
+    /// Directories that drills left and nobody could remove.
+    leaked: usize,
     /// Entries of the audit log that are not in the bucket.
     unshipped: u64,
     /// Since when the oldest of them waits.
@@ -28,6 +30,7 @@ impl Host {
         Host {
             unprotected: found.unprotected,
             acknowledged: found.acknowledged.clone(),
+            leaked: found.leaked.len(),
             unshipped: audit.last.saturating_sub(audit.shipped),
             waits_since: audit.since,
             broken: audit.problem.is_some(),
@@ -55,6 +58,11 @@ impl Host {
                 "drctl_alert_path_last_ack_timestamp_seconds",
                 "When a channel sent the last test message that a person has acknowledged",
                 acknowledged.collect(),
+            ),
+            gauge(
+                "drctl_drill_leaked_resources",
+                "Directories that drills left on this host and that could not be removed",
+                one(count(self.leaked)),
             ),
             gauge(
                 "drctl_audit_unshipped_entries",

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use drctl_catalog::Catalog;
-use drctl_model::{BackupSummary, newest};
+use drctl_model::{BackupSummary, newest, total};
 use jiff::Timestamp;
 
 use super::{SourceStatus, told};
@@ -13,8 +13,8 @@ use crate::repository::{Memory, horizon};
 /// The backups of a source that are there, as the catalog knows them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stock {
-    /// The earliest moment that can be recovered: that of the oldest good dump, or the end of the oldest
-    /// good base backup.
+    /// The moment of the oldest good dump, or the end of the oldest good base backup: nothing before it can be
+    /// recovered, and log may be missing behind it.
     pub from: Option<Timestamp>,
     /// The bytes of all of them in the bucket.
     pub stored_bytes: u64,
@@ -43,7 +43,7 @@ pub(super) async fn take(
     let counts: Vec<&BackupSummary> = there.iter().filter(is_good).collect();
     status.stock = Stock {
         from: counts.iter().map(|one| restores(one)).min(),
-        stored_bytes: there.iter().map(|one| one.sealed_bytes).sum(),
+        stored_bytes: total(there.iter().map(|one| one.sealed_bytes)),
     };
     if stands {
         return Ok(());

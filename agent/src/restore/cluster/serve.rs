@@ -28,7 +28,6 @@ use crate::host::files::discard;
 use crate::host::{AgentError, Failure};
 use crate::log::is_damaged;
 use crate::repository::Notebook;
-use crate::repository::faults::is_newer;
 
 /// The socket in the server's private directory.
 const SOCKET: &str = "log";
@@ -57,8 +56,8 @@ pub(super) struct Serving<'a> {
     count: AtomicU64,
     listener: Mutex<Option<Arc<UnixListener>>>,
     spaces: Spaces<'a>,
-    /// What only a newer drctl reads, where the server asked for such a thing.
-    newer: Mutex<Option<anyhow::Error>>,
+    /// Why the server was not given what it asked for last.
+    unusable: Mutex<Option<anyhow::Error>>,
 }
 
 impl<'a> Serving<'a> {
@@ -74,8 +73,8 @@ impl<'a> Serving<'a> {
         made.with_context(|| format!("make the directory {}", scratch.display()))?;
         let (count, listener) = (AtomicU64::new(0), Mutex::new(None));
         let spaces = Spaces::new(request, size);
-        let newer = Mutex::new(None);
-        Ok(Serving { request, size, scratch, count, listener, spaces, newer })
+        let unusable = Mutex::new(None);
+        Ok(Serving { request, size, scratch, count, listener, spaces, unusable })
     }
 
     /// Listens in the private directory of a server; gives where.
@@ -129,9 +128,8 @@ impl<'a> Serving<'a> {
             Ok(found) => Ok(found.map(|file| self.place(name, file))),
             Err(error) => {
                 let words = words(&error);
-                if is_newer(&error) {
-                    *self.newer.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                }
+                // The server ends for want of what it asked for.
+                *self.unusable.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 Err(words)
             }
         };
@@ -143,10 +141,10 @@ impl<'a> Serving<'a> {
 
     /// Why the server failed: it knows no more of it than that it was not given what it asked for.
     pub(super) fn blamed(&self, error: anyhow::Error) -> anyhow::Error {
-        let newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(newer) = newer else { return error };
+        let unusable = self.unusable.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(unusable) = unusable else { return error };
         tracing::info!("{error:#}");
-        newer.context("replay the WAL")
+        unusable.context("replay the WAL")
     }
 
     /// What is damaged is remembered, so that plans lead around it from now on.

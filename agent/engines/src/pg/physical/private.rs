@@ -24,6 +24,9 @@ pub(super) const LIKENESS: &str = "drctl-settings-";
 /// How one is named in which it finds the configuration that a cluster will have.
 pub(super) const TAKE_OVER: &str = "drctl-take-over-";
 
+/// How one is named in which the socket of a scratch server is reached.
+pub(super) const SCRATCH: &str = "drctl-scratch-";
+
 /// Only our own account is let in, by the kernel's word, as any role that is named in the map.
 const RULES: &str = "local all all peer map=drctl\n";
 
@@ -138,8 +141,9 @@ fn own(folder: &Path, owner: &File) -> io::Result<bool> {
 /// directory of ours. No link is followed.
 fn sweep(place: &Path) {
     let entries = fs::read_dir(place).into_iter().flatten().flatten();
-    let is_ours =
-        |path: &PathBuf| [PRIVATE, LIKENESS, TAKE_OVER].iter().any(|one| is_named(path, one));
+    let is_ours = |path: &PathBuf| {
+        [PRIVATE, LIKENESS, TAKE_OVER, SCRATCH].iter().any(|one| is_named(path, one))
+    };
     for path in entries.map(|entry| entry.path()).filter(is_ours) {
         remove_if_left(&path);
     }

@@ -1,6 +1,6 @@
 //! A new and empty cluster in a sandbox, for a restore that is looked at and thrown away.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use drctl_model::{SslMode, shown};
 use rustix::process::{Signal, kill_process};
+use tempfile::TempDir;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -15,7 +16,7 @@ use super::Layout;
 use super::forced::{forced, session_options};
 use super::guard::CONFIGURATION;
 use super::orphan::{SOCKETS, server_of, sockets};
-use super::private::Private;
+use super::private::{Private, SCRATCH, folder};
 use super::run::may_run;
 use super::surroundings::Surroundings;
 use crate::common::sandbox::Sandbox;
@@ -44,9 +45,13 @@ const LOG: &str = "scratch.log";
 /// What it is given beside what every server of a restore is: it is written to, and holds whatever a dump brings.
 const SETTINGS: &[(&str, &str)] = &[
     ("default_transaction_read_only", "off"),
-    ("max_connections", "64"),
-    ("max_locks_per_transaction", "256"),
-    ("max_wal_size", "2GB"),
+    ("max_connections", "20"),
+    // pg_dump locks every table: so many that a source of any size can be compared.
+    ("max_locks_per_transaction", "16384"),
+    // Nobody reads its log, which takes room.
+    ("wal_level", "minimal"),
+    ("max_wal_senders", "0"),
+    ("max_wal_size", "512MB"),
 ];
 
 /// A server without a network, at a socket that only this account reaches. It ends when it is dropped.
@@ -54,6 +59,8 @@ pub struct Scratch {
     child: Child,
     server: PgServer,
     private: Option<Private>,
+    /// Where its socket has another name, out of its own reach.
+    ours: (TempDir, File),
 }
 
 impl Scratch {
@@ -93,10 +100,24 @@ impl Scratch {
         let log = below.map_err(EngineError::io("write the log of the new cluster"))?;
         let arguments = arguments(layout, &private, major);
         let child = around.start((layout, bin_dir, &private), &arguments, log)?;
+        let ours = folder(SCRATCH)?;
         let server = server(&private, bin_dir, major);
-        let mut scratch = Scratch { child, server, private: Some(private) };
+        let mut scratch = Scratch { child, server, private: Some(private), ours };
         scratch.lets_us_in(&data.with_file_name(LOG)).await?;
+        scratch.name_anew()?;
         Ok(scratch)
+    }
+
+    /// Gives its socket another name, by which it is reached from now on: what is restored may run in it, and put
+    /// a link to another server into the place of the first.
+    fn name_anew(&mut self) -> Result<(), EngineError> {
+        let name = format!(".s.PGSQL.{PORT}");
+        let from = Path::new(&self.server.host).join(&name);
+        let to = self.ours.0.path().join(&name);
+        std::fs::hard_link(&from, &to)
+            .map_err(EngineError::io("name the scratch server's socket"))?;
+        self.server.host = self.ours.0.path().display().to_string();
+        Ok(())
     }
 
     /// How it is reached, while it runs.

@@ -244,6 +244,8 @@ async fn stream_once(
         () = watch(server, &log_store.source, (&log_store.findings, &shipping.held)) => None,
         () = stop.requested() => None,
     };
+    // What is not looked at any more is not known.
+    shipping.held.say(None);
     if cutter.at() > started {
         run.pause = PAUSES.0;
         if run.resume == ResumeFrom::Behind {

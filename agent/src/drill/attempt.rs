@@ -1,0 +1,210 @@
+//! A backup tried, and all that was made for that removed.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use drctl_model::{BackupKind, Digest, DrillOutcome, DrillPhase, DrillPoint, SourceId};
+use jiff::Timestamp;
+use tokio::time::timeout;
+
+use super::clocks::Clocks;
+use super::scratch_dir::ScratchDir;
+use super::{Came, Chosen, DrillRequest, Wanted, blame, cluster, dump, floor};
+use crate::host::{AgentError, Failure, Meter, Setup, Stop};
+use crate::restore::Tried;
+
+/// All that is known of a drill at its end.
+pub(super) struct Done {
+    pub(super) source: SourceId,
+    pub(super) came: Came,
+    pub(super) tried: Tried,
+    pub(super) hint: Option<String>,
+    pub(super) point: DrillPoint,
+    pub(super) manifest_sha256: Option<Digest>,
+    pub(super) lost_ms: Option<u64>,
+    pub(super) cleaned: bool,
+}
+
+impl Done {
+    /// What it comes to where an error ended it.
+    pub(super) fn broke_off(
+        (source, point): (&SourceId, DrillPoint),
+        error: &anyhow::Error,
+        phase: DrillPhase,
+    ) -> Self {
+        let failure = Failure::of(error);
+        let (outcome, why) = (blame::outcome(error, phase), blame::why(&failure));
+        let target = point.wanted.as_str().to_owned();
+        Done {
+            source: source.clone(),
+            came: Came { outcome, why, server: String::new(), deviations: Vec::new() },
+            tried: Tried { system_id: None, timeline: None, base: None, target },
+            hint: blame::hint(failure),
+            point,
+            manifest_sha256: None,
+            lost_ms: None,
+            cleaned: false,
+        }
+    }
+}
+
+/// Tries it, and removes all that was made for that.
+///
+/// # Errors
+/// [`AgentError::Interrupted`] alone: whatever else fails is what it came to.
+pub(super) async fn try_and_clean(
+    setup: &Setup,
+    (request, chosen): (&DrillRequest, &Chosen),
+    (scratch, started): (ScratchDir, Timestamp),
+    (clocks, meter): (&mut Clocks, &Meter),
+    stop: &Stop,
+) -> Result<Done> {
+    let tried = try_it(setup, (request, chosen), &scratch, (clocks, meter), stop).await;
+    let phase = clocks.phase();
+    clocks.next(DrillPhase::Cleaning);
+    meter.label("cleaning up");
+    let cleaned = scratch.remove().await;
+    let point = chosen.point.clone();
+    let source = request.source.clone();
+    let mut done = match tried {
+        Ok((came, tried)) => {
+            let shows = shows(&came.outcome, chosen, request);
+            let lost = shows.map(|at| started.duration_since(at).as_millis());
+            let lost_ms = lost.map(|ms| u64::try_from(ms).unwrap_or(0));
+            let (hint, manifest_sha256, cleaned) = (None, None, false);
+            Done { source, came, tried, hint, point, manifest_sha256, lost_ms, cleaned }
+        }
+        // What fails because it is ended was ended.
+        Err(_) if stop.is_requested() => {
+            let interrupted = Err(AgentError::Interrupted.into());
+            return match cleaned {
+                Ok(()) => interrupted,
+                Err(error) => interrupted.context(format!("{error:#}")),
+            };
+        }
+        Err(error) => {
+            let of = (&request.source, point);
+            Done { tried: named(chosen), ..Done::broke_off(of, &error, phase) }
+        }
+    };
+    if chosen.in_future && request.wanted == Wanted::Latest {
+        let text = "the backup is dated in the future: how much would have been lost is not known";
+        done.came.deviations.push(text.to_owned());
+        done.lost_ms = None;
+    }
+    if let Err(error) = &cleaned {
+        done.came.why.push(format!("{error:#}"));
+    }
+    if done.came.server.is_empty() {
+        let tools = &chosen.backup.manifest.tools;
+        done.came.server = tools.get("server").cloned().unwrap_or_default();
+    }
+    Ok(Done { manifest_sha256: Some(chosen.backup.sha256), cleaned: cleaned.is_ok(), ..done })
+}
+
+/// What is tried of a backup, before more is known.
+fn named(chosen: &Chosen) -> Tried {
+    let manifest = &chosen.backup.manifest;
+    let at = manifest.kind.coordinates();
+    Tried {
+        system_id: at.map(|at| at.system_id),
+        timeline: at.map(|at| at.stop_timeline),
+        base: Some(manifest.backup.clone()),
+        target: chosen.point.wanted.as_str().to_owned(),
+    }
+}
+
+/// The newest moment that was restored, where the newest was wanted.
+fn shows(outcome: &DrillOutcome, chosen: &Chosen, request: &DrillRequest) -> Option<Timestamp> {
+    let newest = request.wanted == Wanted::Latest;
+    let taken = chosen.backup.summary().taken();
+    match outcome {
+        // Its log may tell of nothing that was committed behind it.
+        DrillOutcome::Proven { shows, .. } => (*shows).max(Some(taken)).filter(|_| newest),
+        DrillOutcome::Equal { .. } => Some(taken).filter(|_| newest),
+        DrillOutcome::Failed { .. } | DrillOutcome::Inconclusive { .. } => None,
+    }
+}
+
+/// Why a drill is ended that nobody interrupted.
+enum Ends {
+    /// Somebody wishes for the end.
+    Interrupted,
+    /// It must not go on: why.
+    For(String),
+}
+
+/// Tries it, until somebody wishes for the end, a disk that others need is nearly full, or it takes too long:
+/// then it ends as it does by itself, its server too.
+async fn try_it(
+    setup: &Setup,
+    (request, chosen): (&DrillRequest, &Chosen),
+    scratch: &ScratchDir,
+    (clocks, meter): (&mut Clocks, &Meter),
+    stop: &Stop,
+) -> Result<(Came, Tried)> {
+    let directory = scratch.path().join("restored");
+    let places = vec![scratch.path(), setup.config.paths.state_dir.clone()];
+    let full = |places: &[PathBuf]| places.iter().find_map(|place| floor::nearly_full(place));
+    if let Some(why) = full(&places) {
+        return Err(AgentError::Target(format!("{why}: it was not begun")).into());
+    }
+    let (stopper, ours) = Stop::new();
+    let what = (request, chosen, directory.as_path());
+    let mut trying = Box::pin(by_kind(setup, what, (clocks, meter), &ours));
+    let ends = tokio::select! {
+        tried = &mut trying => {
+            // A server may fill a disk faster than anybody looks.
+            return tried.map_err(|error| match full(&places) {
+                Some(why) => AgentError::Target(format!("{why}: it broke off")).into(),
+                None => error,
+            });
+        }
+        ends = ends(places.clone(), request.within, stop) => ends,
+    };
+    stopper.stop();
+    let tried = trying.await;
+    match ends {
+        Ends::Interrupted => tried,
+        Ends::For(why) => {
+            tried.map_err(|_| AgentError::Target(format!("{why}: it was ended")).into())
+        }
+    }
+}
+
+/// Waits until it has to end.
+async fn ends(places: Vec<PathBuf>, within: Duration, stop: &Stop) -> Ends {
+    let bound = async {
+        let full = floor::reached(places);
+        let too_long = || "it took longer than `max_duration` of [drill]".to_owned();
+        timeout(within, full).await.unwrap_or_else(|_| too_long())
+    };
+    tokio::select! {
+        () = stop.requested() => Ends::Interrupted,
+        why = bound => Ends::For(why),
+    }
+}
+
+async fn by_kind(
+    setup: &Setup,
+    (request, chosen, directory): (&DrillRequest, &Chosen, &Path),
+    (clocks, meter): (&mut Clocks, &Meter),
+    stop: &Stop,
+) -> Result<(Came, Tried)> {
+    let manifest = &chosen.backup.manifest;
+    let what = (request, manifest, directory);
+    match &manifest.kind {
+        BackupKind::Logical(_) => {
+            let came = Box::pin(dump::run(setup, what, clocks, meter, stop)).await?;
+            Ok((came, named(chosen)))
+        }
+        BackupKind::Full(_) | BackupKind::Incremental(_) | BackupKind::External(_) => {
+            Box::pin(cluster::run(setup, what, chosen.until, clocks, meter, stop)).await
+        }
+        BackupKind::Snapshot(_) => {
+            let text = "no drill is known for what its own engine makes an archive of";
+            Err(AgentError::Usage(text.to_owned()).into())
+        }
+    }
+}

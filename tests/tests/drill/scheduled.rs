@@ -1,0 +1,112 @@
+//! Drills that the agent runs.
+
+use std::fs;
+
+use drctl_tests::agent::Agent;
+use drctl_tests::cluster::{Cluster as _, give_away};
+use drctl_tests::site::until;
+use serde_json::Value;
+
+use crate::common::Shop;
+
+/// When drills are due: on no day of a test.
+const DRILLS: &str = "0 3 29 2 *";
+
+/// Asks for drills in the policy, and no backups.
+fn with_drills(shop: &Shop, more: &str) {
+    let path = shop.site.path("etc/policies.d/daily.toml");
+    let text =
+        "schedule = \"0 2 29 2 *\"\n\n[retention]\nlast = 3\n\n[objectives]\nrpo = \"3650d\"\n";
+    fs::write(&path, format!("{text}\n[drill]\nschedule = \"{DRILLS}\"\n{more}"))
+        .expect("a policy");
+    give_away(&path);
+}
+
+fn agent(shop: &Shop) -> Agent<'_> {
+    Agent::start_as(&shop.site, shop.command(&["agent"]))
+}
+
+/// Lets the agent run a drill, and gives the evidence.
+#[track_caller]
+fn runs(shop: &Shop, agent: &Agent, outcome: &str) -> Value {
+    let _ = agent.ends_anew("drill", outcome, || {
+        let _ = shop.drctl(&["run", "shop", "drill"]).ended(0);
+    });
+    shop.drctl(&["drill", "show", "shop"]).ended(0).json()
+}
+
+#[test]
+fn the_agent_tries_backups_by_itself() {
+    let shop = Shop::open();
+    with_drills(&shop, "latest = 0\nrandom = 0\noldest = 1\n");
+    let oldest = shop.back_up()["backup"]["backup"].clone();
+    let _ = shop.back_up();
+    let agent = agent(&shop);
+    let job = agent.job("drill");
+    assert!(job["next"].as_str().unwrap().ends_with("-02-29T03:00:00Z"), "{job}");
+    assert!(shop.drctl(&["status"]).ended(0).json()["sources"][0]["proven"].is_null());
+    let shown = runs(&shop, &agent, "succeeded");
+    assert_eq!((&shown["verdict"], &shown["backup"]), (&"pass".into(), &oldest), "{shown}");
+    assert_eq!(shown["run"]["point"]["wanted"], "oldest", "{shown}");
+    let status = shop.drctl(&["status"]).ended(0).json();
+    let proven = &status["sources"][0]["proven"];
+    assert_eq!((&proven["drill"], &proven["backup"]), (&shown["drill"], &oldest), "{status}");
+    // What does not pass is told, and is no run that has to be repeated.
+    shop.with_script("pg_restore", "LC_ALL=C sed 's/order 17$/order 71/' | exec \"$REAL\" \"$@\"");
+    let _ = shop.drctl(&["reload"]).ended(0);
+    let shown = runs(&shop, &agent, "succeeded");
+    assert_eq!(shown["verdict"], "fail_data", "{shown}");
+    agent.says("drill: the data are not proven: ");
+    assert_eq!(shop.told("drill_failed").len(), 1);
+    assert!(shop.left().is_empty(), "{:?}", shop.left());
+    let _ = agent.stop().ended(0);
+}
+
+#[test]
+fn a_drill_ends_with_the_agent_and_what_is_left_goes() {
+    let shop = Shop::open();
+    with_drills(&shop, "");
+    let _ = shop.back_up();
+    let held = shop.site.path("held");
+    let script = format!("touch {}; sleep 1000; exec \"$REAL\" \"$@\"", held.display());
+    shop.with_script("pg_restore", &script);
+    let first = agent(&shop);
+    let _ = shop.drctl(&["run", "shop", "drill"]).ended(0);
+    until("it to load", || held.exists());
+    // A backup does not wait for it.
+    let _ = first.ends_anew("backup", "succeeded", || {
+        let _ = shop.drctl(&["run", "shop"]).ended(0);
+    });
+    assert_eq!(first.job("drill")["state"], "running");
+    let _ = first.stop().ended(0);
+    assert!(shop.left().is_empty() && shop.evidence().is_empty(), "{:?}", shop.left());
+    // One that is killed leaves what the next agent removes.
+    fs::remove_file(&held).unwrap();
+    // The next one makes up for it.
+    let second = agent(&shop);
+    until("it to load", || held.exists());
+    assert_eq!(shop.left().len(), 1);
+    second.kill();
+    assert_eq!(shop.left().len(), 1);
+    let third = agent(&shop);
+    until("what was left to be gone", || shop.left().is_empty());
+    let _ = third.stop().ended(0);
+}
+
+#[test]
+fn a_host_without_an_identity_says_that_nothing_is_proven() {
+    let shop = Shop::open();
+    with_drills(&shop, "");
+    let _ = shop.back_up();
+    let config = fs::read_to_string(shop.site.config()).unwrap();
+    let without: Vec<&str> = config.lines().filter(|line| !line.starts_with("identity")).collect();
+    fs::write(shop.site.config(), without.join("\n")).unwrap();
+    let agent = agent(&shop);
+    let shown = runs(&shop, &agent, "succeeded");
+    assert_eq!(
+        (&shown["verdict"], &shown["result"]["error"]),
+        (&"inconclusive".into(), &"no_identity".into())
+    );
+    assert!(shop.drctl(&["status"]).ended(0).json()["sources"][0]["proven"].is_null());
+    let _ = agent.stop().ended(0);
+}
