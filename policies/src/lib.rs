@@ -49,7 +49,7 @@ pub use engine::*;
 pub use hooks::{Hook, HookDoes, HookRequest, Moment};
 pub use job_rights::{JobRights, May, StanzaRights, parse_job_rights};
 pub use kit::{Kit, read_kit};
-pub use notify::{Channel, Email, Severity, TITLE_WORDS, Way};
+pub use notify::{BODY_WORDS, Channel, Email, Severity, TITLE_WORDS, Way};
 pub use paths::Paths;
 pub use policy::{Objectives, Policy, RetentionPolicy};
 pub use pruner::Pruner;

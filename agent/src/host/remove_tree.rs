@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 /// From so many directories within each other on, one is moved up before it is removed: whoever filled the
@@ -93,7 +93,11 @@ impl Tree<'_> {
 fn enter(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    let open = |flags| rustix::fs::openat2(folder, name, flags, Mode::empty(), within);
+    let open = |flags| match rustix::fs::openat2(folder, name, flags, Mode::empty(), within) {
+        // Some containers do not let it through: then it is looked whether it is a mount.
+        Err(Errno::NOSYS) => enter_no_mount(folder, name, flags),
+        opened => opened,
+    };
     let opened = match open(flags) {
         Err(Errno::ACCESS) => {
             rustix::fs::chmodat(folder, name, Mode::RWXU, AtFlags::empty())?;
@@ -107,6 +111,20 @@ fn enter(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
         rustix::fs::fchmod(&opened, Mode::RWXU)?;
     }
     Ok(opened)
+}
+
+/// The same without `openat2`.
+fn enter_no_mount(folder: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let opened = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    let mount = |of: BorrowedFd<'_>| {
+        let found = rustix::fs::statx(of, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+        let told = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID);
+        told.then_some(found.stx_mnt_id).ok_or(Errno::NOSYS)
+    };
+    match mount(folder)? == mount(opened.as_fd())? {
+        true => Ok(opened),
+        false => Err(Errno::XDEV),
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +173,20 @@ mod tests {
         drop(at);
         remove_tree(place.path(), c"tree", c"mark").unwrap();
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_is_entered_without_openat2_too_and_a_mount_is_not() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = |path: &Path| rustix::fs::openat(CWD, path, flags, Mode::empty()).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir(place.path().join("a")).unwrap();
+        symlink("/", place.path().join("link")).unwrap();
+        let folder = open(place.path());
+        assert!(enter_no_mount(folder.as_fd(), c"a", flags).is_ok());
+        assert!(enter_no_mount(folder.as_fd(), c"link", flags).is_err());
+        let root = open(Path::new("/"));
+        assert_eq!(enter_no_mount(root.as_fd(), c"proc", flags).unwrap_err(), Errno::XDEV);
     }
 
     #[test]

@@ -45,9 +45,9 @@ pub(super) async fn send(
     (channel, email): (&Channel, &Email),
     password: Option<String>,
     notice: &Notice,
-    title: &str,
+    (title, body): (&str, &str),
 ) -> Result<(), Undelivered> {
-    let message = message(email, notice, title)?;
+    let message = message(email, notice, (title, body))?;
     let tls = tls(channel, email)?;
     let sending = talk((channel, email), password, (&message, tls));
     let late = |_| Err(Undelivered::now("the mail server took too long"));
@@ -57,7 +57,11 @@ pub(super) async fn send(
     Ok(())
 }
 
-fn message(email: &Email, notice: &Notice, title: &str) -> Result<Message, Undelivered> {
+fn message(
+    email: &Email,
+    notice: &Notice,
+    (title, body): (&str, &str),
+) -> Result<Message, Undelivered> {
     let mailbox = |address: &String| {
         let read = address.parse::<Mailbox>();
         read.map_err(|error| Undelivered::at_all(format!("{}: {error}", shown(address, 100))))
@@ -66,7 +70,7 @@ fn message(email: &Email, notice: &Notice, title: &str) -> Result<Message, Undel
     for address in &email.to {
         message = message.to(mailbox(address)?);
     }
-    let body = notice.body().replace('\n', "\r\n") + "\r\n";
+    let body = body.replace('\n', "\r\n") + "\r\n";
     let message = message.date(notice.at.into()).message_id(None).header(ContentType::TEXT_PLAIN);
     message.body(body).map_err(|error| Undelivered::at_all(error.to_string()))
 }

@@ -72,7 +72,9 @@ async fn once(
     (name, channel): (&str, &Channel),
     notice: &Notice,
 ) -> Result<(), Undelivered> {
-    let title = notice.title(channel.title.as_deref());
+    let (title, body) =
+        (notice.title(channel.title.as_deref()), notice.body(channel.body.as_deref()));
+    let words = (title.as_str(), body.as_str());
     let json = || notice.json(channel.title.as_deref());
     let secret = |key: &str, reference: &SecretRef| {
         let read = read_secret(&format!("notify.{name}.{key}"), reference);
@@ -88,19 +90,19 @@ async fn once(
             let second = setup.clock.now().as_second();
             vec![signed_json(&url, key.as_deref(), &json(), second)]
         }
-        Way::Slack { url } => vec![slack::request(&secret("url", url)?, &title, &notice.body())],
-        Way::Teams { url } => vec![teams::request(&secret("url", url)?, &title, &notice.body())],
+        Way::Slack { url } => vec![slack::request(&secret("url", url)?, &title, &body)],
+        Way::Teams { url } => vec![teams::request(&secret("url", url)?, &title, &body)],
         Way::Ntfy { url, token } => {
             let (url, token) = (secret("url", url)?, optional("token", token)?);
-            vec![ntfy::request(&url, token.as_deref(), notice, &title)]
+            vec![ntfy::request(&url, token.as_deref(), notice, words)]
         }
         Way::Pagerduty { url, routing_key } => {
             let (url, key) = (optional("url", url)?, secret("routing_key", routing_key)?);
-            pagerduty::requests(url.as_deref(), &key, notice, &title)
+            pagerduty::requests(url.as_deref(), &key, notice, words)
         }
         Way::Email(email) => {
             let password = optional("password", &email.password)?;
-            return email::send((channel, email), password, notice, &title).await;
+            return email::send((channel, email), password, notice, words).await;
         }
         Way::Command { command } => return command::run(command, &json()).await,
     };

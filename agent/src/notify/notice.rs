@@ -128,24 +128,42 @@ impl Notice {
         }
     }
 
+    /// What a word stands for in a configured title or body; nothing where there is none.
+    fn word(&self, word: &str) -> Option<String> {
+        let host = || shown(&self.host, 100);
+        match word {
+            "state" => Some(self.event.word().to_owned()),
+            "severity" => Some(self.severity.as_str().to_owned()),
+            "code" => Some(self.code.clone()),
+            "source" => Some(self.source.as_ref().map_or_else(host, ToString::to_string)),
+            "host" => Some(host()),
+            "text" => Some(self.lines()),
+            "since" => self.since.map(|since| format!("{since:.0}")),
+            "safe" => self.safe.as_ref().map(|safe| shown(safe, TEXT_TOLD)),
+            "run" => self.run.clone(),
+            _ => None,
+        }
+    }
+
+    /// A configured line with its words filled in; nothing where one of them stands for nothing.
+    fn filled(&self, line: &str) -> Option<String> {
+        let mut parts = line.split('{');
+        let mut text = parts.next()?.to_owned();
+        for part in parts {
+            // The configuration was refused where this is no word.
+            let (word, rest) = part.split_once('}')?;
+            text.push_str(&self.word(word)?);
+            text.push_str(rest);
+        }
+        Some(text)
+    }
+
     /// The first line: by a configured title, or drctl's own.
     pub(crate) fn title(&self, title: Option<&str>) -> String {
-        let host = shown(&self.host, 100);
-        let source = self.source.as_ref().map_or(host.clone(), ToString::to_string);
-        let (state, severity) = (self.event.word(), self.severity.as_str());
-        if let Some(title) = title {
-            let mut text = title.to_owned();
-            let words = [
-                ("{state}", state),
-                ("{severity}", severity),
-                ("{code}", &self.code),
-                ("{source}", &source),
-            ];
-            for (word, value) in words {
-                text = text.replace(word, value);
-            }
-            return text.replace("{host}", &host);
+        if let Some(text) = title.and_then(|title| self.filled(title)) {
+            return text;
         }
+        let (host, severity) = (shown(&self.host, 100), self.severity.as_str());
         let whose = match &self.source {
             Some(source) => format!("{source} on {host}"),
             None => host,
@@ -161,8 +179,12 @@ impl Notice {
         }
     }
 
-    /// All else that people read, in lines.
-    pub(crate) fn body(&self) -> String {
+    /// All else that people read, in lines: those that are configured, or drctl's own.
+    pub(crate) fn body(&self, lines: Option<&[String]>) -> String {
+        if let Some(lines) = lines {
+            let filled = lines.iter().filter_map(|line| self.filled(line));
+            return filled.collect::<Vec<_>>().join("\n");
+        }
         let mut text = self.lines();
         if let Some(since) = self.since {
             let _ = write!(text, "\nSince: {since:.0}");
@@ -231,7 +253,17 @@ mod tests {
         assert_eq!(begun.title(None), "shop on db1: no good backup (breached)");
         let body = "there is no good backup\\u{1b}[2J\nSince: 1970-01-01T00:00:00Z\nSafe: nothing\n\
                     Run: drctl status\nSource: shop\nHost: db1";
-        assert_eq!(begun.body(), body);
+        assert_eq!(begun.body(None), body);
+        let lines = ["{text}", "look: {run}", "since {since}", "{source}@{host} {code}"];
+        let lines = lines.map(str::to_owned);
+        let own = Notice { run: None, source: None, ..begun.clone() };
+        assert_eq!(
+            own.body(Some(&lines[..2])),
+            "there is no good backup\\u{1b}[2J",
+            "a line whose word stands for nothing is left out"
+        );
+        let own = begun.body(Some(&[lines[0].clone(), lines[3].clone()]));
+        assert_eq!(own, "there is no good backup\\u{1b}[2J\nshop@db1 no_good_backup");
         let title = notice(Event::Recovered).title(Some("[{state}] {code} of {source} on {host}"));
         assert_eq!(title, "[recovered] no_good_backup of shop on db1");
     }

@@ -270,6 +270,7 @@ mod tests {
             sources: None,
             reminder: Duration::from_secs(24 * 3600),
             title: None,
+            body: None,
             ca_file: None,
             allow_plain: false,
         }

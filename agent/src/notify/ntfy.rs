@@ -6,7 +6,12 @@ use super::notice::{Event, Notice};
 use crate::http::Request;
 
 /// A notice for a topic.
-pub(super) fn request(url: &str, token: Option<&str>, notice: &Notice, title: &str) -> Request {
+pub(super) fn request(
+    url: &str,
+    token: Option<&str>,
+    notice: &Notice,
+    (title, body): (&str, &str),
+) -> Request {
     let (priority, tag) = match (notice.event, notice.severity) {
         (Event::Recovered, _) => ("3", "white_check_mark"),
         (Event::Test, _) => ("2", "test_tube"),
@@ -23,5 +28,5 @@ pub(super) fn request(url: &str, token: Option<&str>, notice: &Notice, title: &s
         ("Tags", tag.to_owned()),
     ];
     headers.extend(token.map(|token| ("Authorization", format!("Bearer {token}"))));
-    Request { url: url.to_owned(), headers, body: notice.body().into_bytes() }
+    Request { url: url.to_owned(), headers, body: body.as_bytes().to_vec() }
 }

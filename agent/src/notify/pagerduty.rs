@@ -14,20 +14,25 @@ const SUMMARY: usize = 1000;
 
 /// The events that a notice is: a test is an incident that is resolved at once. A report is not sent here
 /// ([`takes_reports`](drctl_policies::Way::takes_reports)).
-pub(super) fn requests(url: Option<&str>, key: &str, notice: &Notice, title: &str) -> Vec<Request> {
+pub(super) fn requests(
+    url: Option<&str>,
+    key: &str,
+    notice: &Notice,
+    (title, body): (&str, &str),
+) -> Vec<Request> {
     let actions: &[&str] = match notice.event {
         Event::Recovered => &["resolve"],
         Event::Test => &["trigger", "resolve"],
         _ => &["trigger"],
     };
     let event = |action: &&str| {
-        let object = event(action, key, notice, title);
+        let object = event(action, key, notice, (title, body));
         Request::json(url.unwrap_or(EVENTS), &object)
     };
     actions.iter().map(event).collect()
 }
 
-fn event(action: &str, key: &str, notice: &Notice, title: &str) -> Value {
+fn event(action: &str, key: &str, notice: &Notice, (title, body): (&str, &str)) -> Value {
     let severity = match (notice.event, notice.severity) {
         (Event::Test, _) => "info",
         (_, Severity::Breached) => "critical",
@@ -39,7 +44,7 @@ fn event(action: &str, key: &str, notice: &Notice, title: &str) -> Value {
         "payload": {
             "summary": summary, "source": notice.host, "severity": severity,
             "timestamp": notice.at, "component": notice.source, "class": notice.code,
-            "custom_details": { "text": notice.body() },
+            "custom_details": { "text": body },
         },
     })
 }
@@ -55,7 +60,7 @@ mod tests {
         let test = Notice::test("db1".to_owned(), Timestamp::UNIX_EPOCH, "");
         let of = |event: Event| {
             let notice = Notice { event, ..test.clone() };
-            let sent = requests(None, "k", &notice, "t").into_iter();
+            let sent = requests(None, "k", &notice, ("t", "b")).into_iter();
             let read = |request: Request| serde_json::from_slice::<Value>(&request.body).unwrap();
             sent.map(read).collect::<Vec<_>>()
         };

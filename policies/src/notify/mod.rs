@@ -30,12 +30,17 @@ const FOR: &[(&str, &[&str])] = &[
     ("from", &["email"]),
     ("to", &["email"]),
     ("command", &["command"]),
+    ("body", &["slack", "teams", "email", "pagerduty", "ntfy"]),
     ("ca_file", &["webhook", "slack", "teams", "email", "pagerduty", "ntfy"]),
     ("allow_plain", &["webhook", "slack", "teams", "email", "pagerduty", "ntfy"]),
 ];
 
 /// What may stand in braces in a title.
 pub const TITLE_WORDS: &[&str] = &["state", "severity", "code", "source", "host"];
+
+/// What may stand in braces in a body, beside the words of a title.
+pub const BODY_WORDS: &[&str] =
+    &["state", "severity", "code", "source", "host", "text", "since", "safe", "run"];
 
 pub(crate) static NOTIFY: &[Key] = &[
     Key::required("kind", Choice(KINDS), "The way by which it is told."),
@@ -56,6 +61,11 @@ pub(crate) static NOTIFY: &[Key] = &[
         "title",
         Kind::Text,
         "The first line of a notification, with {state}, {severity}, {code}, {source} and {host}.",
+    ),
+    Key::optional(
+        "body",
+        Texts,
+        "The lines below it, with the same words and {text}, {since}, {safe} and {run}; not of webhook and command.",
     ),
     Key::optional("url", Secret, "Where it is sent; pagerduty: default is PagerDuty's own."),
     Key::optional("hmac_key", Secret, "webhook: the key by which what is sent is signed."),
@@ -112,6 +122,8 @@ pub struct Channel {
     pub reminder: Duration,
     /// The first line, with [words](TITLE_WORDS) in braces; `None`: drctl's own.
     pub title: Option<String>,
+    /// The lines below it, with [words](BODY_WORDS) in braces; `None`: drctl's own.
+    pub body: Option<Vec<String>>,
     /// Certificates to trust beside those of the system.
     pub ca_file: Option<PathBuf>,
     /// Whether a connection may be without encryption.

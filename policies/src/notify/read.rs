@@ -4,7 +4,7 @@ use drctl_model::SourceId;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::{Channel, Email, FOR, Severity, TITLE_WORDS, Way};
+use super::{BODY_WORDS, Channel, Email, FOR, Severity, TITLE_WORDS, Way};
 use crate::diagnostic::{did_you_mean, show};
 use crate::reader::{Reader, Text};
 use crate::secret::SecretRef;
@@ -24,6 +24,7 @@ pub(crate) fn read(reader: &Reader<'_>, known: &[&str]) -> Option<Channel> {
         _ => Severity::Attention,
     });
     let (reminder, title) = (reader.duration("reminder"), read_title(reader));
+    let body = read_body(reader);
     let (sources, allow_plain) = (read_sources(reader, known), reader.flag("allow_plain"));
     let ca_file = reader.path("ca_file");
     // Those of other kinds are read too: what is wrong with a value is said beside its key's being of no
@@ -43,6 +44,7 @@ pub(crate) fn read(reader: &Reader<'_>, known: &[&str]) -> Option<Channel> {
         sources: sources?,
         reminder: reminder?,
         title: title?,
+        body: body?,
         ca_file,
         allow_plain: allow_plain?,
     })
@@ -198,15 +200,31 @@ fn read_title(reader: &Reader<'_>) -> Option<Option<String>> {
         (false, _) => return Some(None),
         (true, text) => text?,
     };
+    has_words(reader, &text, ("a title", TITLE_WORDS)).then(|| Some(text.value.to_owned()))
+}
+
+#[expect(clippy::option_option, reason = "a mistake, none, some")]
+fn read_body(reader: &Reader<'_>) -> Option<Option<Vec<String>>> {
+    let lines = match (reader.has("body"), reader.texts("body")) {
+        (false, _) => return Some(None),
+        (true, lines) => lines?,
+    };
+    let good = lines.iter().filter(|line| has_words(reader, line, ("a body", BODY_WORDS))).count();
+    let all = || lines.iter().map(|line| line.value.to_owned()).collect();
+    (good == lines.len()).then(|| Some(all()))
+}
+
+/// Whether what stands in braces are words that stand for something.
+fn has_words(reader: &Reader<'_>, text: &Text<'_>, (what, words): (&str, &[&str])) -> bool {
     let unknown = text.value.split('{').skip(1).find_map(|rest| {
         let word = rest.split('}').next().unwrap_or_default();
-        (!rest.contains('}') || !TITLE_WORDS.contains(&word)).then_some(word)
+        (!rest.contains('}') || !words.contains(&word)).then_some(word)
     });
-    let Some(word) = unknown else { return Some(Some(text.value.to_owned())) };
-    let message = format!("`{{{}}}` stands for nothing in a title", show(word));
-    let advice = format!("write one of {{{}}}", TITLE_WORDS.join("}, {"));
+    let Some(word) = unknown else { return true };
+    let message = format!("`{{{}}}` stands for nothing in {what}", show(word));
+    let advice = format!("write one of {{{}}}", words.join("}, {"));
     reader.report.advise(&text.span, message, advice);
-    None
+    false
 }
 
 /// Refuses keys that mean something to other kinds alone.

@@ -19,11 +19,15 @@ const OF_ANY: [&str; 4] = [
 ];
 
 /// What the first good backup makes known.
-const OF_BACKED_UP: [&str; 6] = [
+const OF_BACKED_UP: [&str; 10] = [
     "drctl_backup_last_success_timestamp_seconds",
     "drctl_backup_last_attempt_timestamp_seconds",
     "drctl_backup_plain_bytes",
     "drctl_backup_stored_bytes",
+    "drctl_backup_duration_seconds",
+    "drctl_source_stored_bytes",
+    "drctl_source_unproven",
+    "drctl_recoverable_from_timestamp_seconds",
     "drctl_recoverable_to_timestamp_seconds",
     "drctl_rpo_seconds",
 ];
@@ -73,7 +77,7 @@ fn a_dump_that_was_never_made_has_no_figures_but_that_there_is_none() {
         let _ = shop.site.json(0, &["run", "shop"]);
     });
     let after = backed_up(port);
-    // A dump has neither WAL nor drills, and its policy promises nothing.
+    // A dump has no WAL, no drill was run, and its policy promises nothing.
     let known: BTreeSet<&str> = OF_ANY.into_iter().chain(OF_BACKED_UP).collect();
     assert_eq!(of_source(&after), known);
     assert_eq!(after["drctl_source_unprotected{source=\"shop\"}"], 0.0);

@@ -123,7 +123,7 @@ fn a_damaged_segment_that_pgbackrest_delivers_never_opens_a_server_that_has_lost
     // A plan to the end does not read it, and one to a time may: neither loses a row in silence.
     for target in [&["--to-end"][..], &["--to-time", &last]] {
         let (ran, _folder, path) = shop.recover(&[target, &["--promote"]].concat());
-        let said = ran.failed(10, "query");
+        let said = ran.failed(4, "log_damaged");
         assert!(said.contains(&format!("the segment {} is not what", names[1])), "{said}");
         assert!(!opened(&path), "{said}");
     }

@@ -110,3 +110,26 @@ fn a_host_without_an_identity_says_that_nothing_is_proven() {
     assert!(shop.drctl(&["status"]).ended(0).json()["sources"][0]["proven"].is_null());
     let _ = agent.stop().ended(0);
 }
+
+#[test]
+fn a_drill_fetches_no_faster_than_it_may() {
+    let shop = Shop::open();
+    with_drills(&shop, "");
+    // What compresses badly, so that it is fetched in full.
+    shop.sql(
+        "create table noise as select decode(md5(g::text) || md5((-g)::text), 'hex') from generate_series(1, 120000) g",
+    );
+    let backup = shop.back_up();
+    let bytes = backup["backup"]["sealed_bytes"].as_u64().unwrap();
+    assert!(bytes > 3 << 20, "{backup}");
+    shop.site.append("\n[throttle.always]\nbytes_per_second = \"1MiB\"\n");
+    let agent = agent(&shop);
+    let shown = runs(&shop, &agent, "succeeded");
+    assert_eq!(shown["verdict"], "pass", "{shown}");
+    let phases = shown["run"]["phases"].as_array().unwrap();
+    let loading = phases.iter().find(|clock| clock["phase"] == "loading").unwrap();
+    // A second's worth may go at once.
+    let least = (bytes / (1 << 20)).saturating_sub(2) * 1000;
+    assert!(loading["ms"].as_u64().unwrap() >= least, "{bytes} {shown}");
+    let _ = agent.stop().ended(0);
+}

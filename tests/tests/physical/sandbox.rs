@@ -249,7 +249,7 @@ fn a_recovery_never_changes_a_file_of_the_source() {
     }
     // Without a sandbox nothing is replayed that would lead there.
     let (ran, _folder, _) = shop.recover(&[&at[..], &["--without-sandbox"]].concat());
-    let said = ran.failed(10, "query");
+    let said = ran.failed(12, "source_place");
     assert!(said.contains("creates a tablespace at"), "{said}");
     assert!(now() == before, "files of the source were changed");
 }

@@ -41,7 +41,7 @@ struct Source {
     from: Option<Timestamp>,
     until: Option<Timestamp>,
     /// The bytes of all its backups in the bucket.
-    stored_bytes: u64,
+    stored_bytes: Option<u64>,
     rpo: Option<SignedDuration>,
     gaps: Option<usize>,
     overdue: bool,
@@ -194,7 +194,7 @@ fn of_backups(sources: &Seen) -> Vec<Metric> {
         gauge(
             "drctl_source_stored_bytes",
             "The bytes of all backups of a source in the bucket, without its log",
-            each(sources, |one| Some(wide(one.stored_bytes))),
+            each(sources, |one| one.stored_bytes.map(wide)),
         ),
         gauge(
             "drctl_backup_overdue",

@@ -16,8 +16,8 @@ pub struct Stock {
     /// The moment of the oldest good dump, or the end of the oldest good base backup: nothing before it can be
     /// recovered, and log may be missing behind it.
     pub from: Option<Timestamp>,
-    /// The bytes of all of them in the bucket.
-    pub stored_bytes: u64,
+    /// The bytes of all of them in the bucket; nothing where there is none.
+    pub stored_bytes: Option<u64>,
 }
 
 /// Looks what is there. What is gone, or was removed on purpose, is no good backup, and neither is what is
@@ -43,7 +43,7 @@ pub(super) async fn take(
     let counts: Vec<&BackupSummary> = there.iter().filter(is_good).collect();
     status.stock = Stock {
         from: counts.iter().map(|one| restores(one)).min(),
-        stored_bytes: total(there.iter().map(|one| one.sealed_bytes)),
+        stored_bytes: (!there.is_empty()).then(|| total(there.iter().map(|one| one.sealed_bytes))),
     };
     if stands {
         return Ok(());
