@@ -28,20 +28,27 @@ const MARIADBS: &str = "aria_log_control";
 pub(super) fn servers(view: &HostView) -> Vec<FoundServer> {
     let running = processes(view, &["mysqld", "mariadbd"]);
     let running = running.into_iter().filter(|process| serves(process));
-    let mut running: Vec<_> = running.map(|process| (process, of_process(view, process))).collect();
+    let mut running: Vec<_> = running
+        .map(|process| {
+            let settings = Settings::of(view, process);
+            let tells =
+                option(process, "--socket").or_else(|| settings.value("--socket")).is_some();
+            (process, tells, of_process(view, process, &settings))
+        })
+        .collect();
     // A socket is a file here, and has one server.
     let is_taken = |path: &Path| {
-        let mut own = running.iter().filter(|(process, _)| !process.contained);
-        own.any(|(_, one)| one.sockets.iter().any(|socket| socket == path))
+        let mut own = running.iter().filter(|(process, ..)| !process.contained);
+        own.any(|(.., one)| one.sockets.iter().any(|socket| socket == path))
     };
     let loose = view.sockets.iter().map(|socket| socket.path.as_path());
     let mut loose: Vec<&Path> = loose.filter(is_socket).filter(|path| !is_taken(path)).collect();
     // A process that does not tell where it listens, and a socket whose process is not seen.
-    let deaf = running.iter_mut().filter(|(process, one)| {
-        process.holds.is_empty() && !process.contained && one.sockets.is_empty()
+    let deaf = running.iter_mut().filter(|(process, tells, one)| {
+        process.holds.is_empty() && !process.contained && !tells && one.sockets.is_empty()
     });
     let mut deaf: Vec<_> = deaf.collect();
-    if let ([(_, one)], [socket]) = (deaf.as_mut_slice(), loose.as_slice()) {
+    if let ([(.., one)], [socket]) = (deaf.as_mut_slice(), loose.as_slice()) {
         one.sockets.push(socket.to_path_buf());
         loose.clear();
     }
@@ -50,7 +57,7 @@ pub(super) fn servers(view: &HostView) -> Vec<FoundServer> {
         sockets: vec![path.to_owned()],
         ..blank("MySQL or MariaDB")
     });
-    let running = running.into_iter().map(|(_, one)| one);
+    let running = running.into_iter().map(|(.., one)| one);
     let mut found: Vec<FoundServer> = running.chain(loose).collect();
     let off = off(view, &found);
     found.extend(off);
@@ -98,8 +105,7 @@ fn is_socket(path: &&Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(|name| SOCKETS.contains(&name))
 }
 
-fn of_process(view: &HostView, process: &Process) -> FoundServer {
-    let settings = Settings::of(view, process);
+fn of_process(view: &HostView, process: &Process, settings: &Settings) -> FoundServer {
     let told = |name: &str, letter: Option<&str>| {
         let short = letter.and_then(|letter| short(process, letter));
         option(process, name).or(short).or_else(|| settings.value(name))
@@ -353,6 +359,9 @@ mod tests {
         let line = "/opt/mysqld --defaults-file=/closed/my.cnf";
         let host = Host::new().process(7, 1, line, 1).listens(&["/tmp/mysql.sock"]);
         assert_eq!(told(&host), [("MySQL", None, None, Some("/tmp/mysql.sock".into()))]);
+        let none = "/opt/mysqld --no-defaults --socket=";
+        let host = Host::new().process(7, 1, none, 1).listens(&["/tmp/mysql.sock"]);
+        assert_eq!(told(&host).len(), 2, "it says that it has none: that is another one's");
         let host =
             Host::new().process(7, 1, line, 1).process(8, 1, line, 1).listens(&["/tmp/mysql.sock"]);
         assert_eq!(told(&host).len(), 3, "which of both listens there is not known");

@@ -102,9 +102,12 @@ impl Builder {
     #[must_use]
     pub fn start(self) -> MySql {
         let folder = tempfile::Builder::new().prefix("drctl-my-").tempdir().expect("a folder");
-        // Clients may run under any account, and must reach the socket.
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).expect("open the folder");
         let place = Place { folder, wanted: self };
+        fs::create_dir(place.temporary()).expect("a folder for temporary files");
+        // Clients may run under any account, and must reach the socket.
+        for folder in [place.folder.path(), &place.temporary()] {
+            fs::set_permissions(folder, Permissions::from_mode(0o777)).expect("open the folder");
+        }
         place.init();
         let (port, process) = on_free_port(|port| place.run(port));
         MySql { process: Some(process), place, port }
@@ -210,6 +213,7 @@ impl MySql {
         let home = Kind::MariaDb.home();
         let mut client = Command::new(home.join("bin").join(program));
         client.args(["--no-defaults", "--user=root"]).stdin(Stdio::null());
+        client.env("TMPDIR", self.place.temporary());
         match self.place.socket() {
             Some(socket) => client.arg(format!("--socket={}", socket.display())),
             None => {
@@ -262,6 +266,11 @@ impl Place {
         self.folder.path().join("data")
     }
 
+    /// Where it keeps temporary files: each server removes at its start what it finds of the kind, whoever uses it.
+    fn temporary(&self) -> PathBuf {
+        self.folder.path().join("tmp")
+    }
+
     fn socket(&self) -> Option<PathBuf> {
         Some(self.folder.path().join(self.wanted.socket?))
     }
@@ -272,6 +281,7 @@ impl Place {
         let mut options = vec!["--no-defaults".to_owned()];
         options.extend(kind.options().into_iter().map(|option| format!("--{option}")));
         options.push(format!("--datadir={}", self.data().display()));
+        options.push(format!("--tmpdir={}", self.temporary().display()));
         let mut command = match kind {
             Kind::MariaDb => {
                 let program = kind.home().join("bin/mariadb-install-db");
@@ -296,6 +306,7 @@ impl Place {
         let socket = self.socket().unwrap_or_default();
         let mut options = wanted.kind.options();
         options.push(format!("datadir={}", self.data().display()));
+        options.push(format!("tmpdir={}", self.temporary().display()));
         options.push(format!("socket={}", socket.display()));
         options.push(format!("port={port}"));
         options.push("bind-address=127.0.0.1".to_owned());
