@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use drctl_tests::cluster::Cluster as _;
 
@@ -36,16 +36,20 @@ fn a_cluster_is_recovered_to_the_end_of_its_log_and_thrown_away() {
     assert_eq!(all["drills"].as_array().map(Vec::len), Some(2), "{all}");
 }
 
+/// The last piece of log but one, from the repository's root: what comes after it shows that it is missed.
+fn last_piece_but_one(shop: &Shop) -> PathBuf {
+    let mut pieces = shop.site.files("repository");
+    pieces.retain(|path| path.to_string_lossy().contains("/l/"));
+    pieces.sort();
+    pieces.swap_remove(pieces.len() - 2)
+}
+
 #[test]
 fn log_that_is_missing_fails_it() {
     let shop = Shop::cluster();
     let _ = shop.back_up();
     shop.segments_of_ten(4);
-    let mut pieces = shop.site.files("repository");
-    pieces.retain(|path| path.to_string_lossy().contains("/l/"));
-    pieces.sort();
-    let piece = &pieces[pieces.len() - 2];
-    fs::remove_file(shop.site.path("repository").join(piece)).unwrap();
+    fs::remove_file(shop.site.path("repository").join(last_piece_but_one(&shop))).unwrap();
     let done = shop.drill(4, &[]);
     assert_eq!(
         (&done["verdict"], &done["result"]["error"]),
@@ -69,10 +73,7 @@ fn log_that_is_damaged_fails_it() {
     let shop = Shop::cluster();
     let _ = shop.back_up();
     shop.segments_of_ten(4);
-    let mut pieces = shop.site.files("repository");
-    pieces.retain(|path| path.to_string_lossy().contains("/l/"));
-    pieces.sort();
-    damage(&shop, &pieces[pieces.len() - 2]);
+    damage(&shop, &last_piece_but_one(&shop));
     let done = shop.drill(4, &[]);
     assert_eq!(done["verdict"], "fail_data", "{done}");
     assert!(shop.left().is_empty(), "{:?}", shop.left());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::path::PathBuf;
 
 use drctl_tests::cluster::Cluster as _;
 use drctl_tests::json_page::documented;
@@ -129,7 +130,19 @@ fn what_a_dump_runs_reaches_neither_network_nor_host() {
         shop.site.config().display(),
     ));
     let _ = shop.back_up();
-    // What it saw is kept before all goes.
+    let seen = keeps_what_ran(&shop);
+    let done = shop.drill(0, &[]);
+    assert_eq!(done["verdict"], "pass", "{done}");
+    assert!(done["run"]["deviations"].to_string().contains("ran as a superuser"), "{done}");
+    let seen = std::fs::read_to_string(&seen).unwrap_or_default();
+    assert!(seen.contains("it ran"), "{seen}");
+    assert!(!seen.contains("[repository]") && !seen.contains("DRCTL"), "{seen}");
+    assert!(!marker.exists());
+    assert!(listener.accept().is_err(), "somebody came");
+}
+
+/// Keeps what the dump wrote into `ran` of the scratch server's data, before all goes: the file that it is kept in.
+fn keeps_what_ran(shop: &Shop) -> PathBuf {
     let (seen, from) = (shop.site.path("seen"), shop.scratch());
     shop.with_script(
         "pg_restore",
@@ -139,14 +152,7 @@ fn what_a_dump_runs_reaches_neither_network_nor_host() {
             seen.display()
         ),
     );
-    let done = shop.drill(0, &[]);
-    assert_eq!(done["verdict"], "pass", "{done}");
-    assert!(done["run"]["deviations"].to_string().contains("ran as a superuser"), "{done}");
-    let seen = std::fs::read_to_string(&seen).unwrap_or_default();
-    assert!(seen.contains("it ran"), "{seen}");
-    assert!(!seen.contains("[repository]") && !seen.contains("DRCTL"), "{seen}");
-    assert!(!marker.exists());
-    assert!(listener.accept().is_err(), "somebody came");
+    seen
 }
 
 #[test]
@@ -171,15 +177,7 @@ fn what_a_dump_runs_leads_to_no_other_server() {
     shop.sql("create database zz");
     let _ = shop.back_up();
     shop.sql("drop database zz");
-    let (seen, from) = (shop.site.path("seen"), shop.scratch());
-    shop.with_script(
-        "pg_restore",
-        &format!(
-            "\"$REAL\" \"$@\"; ended=$?; cat {}/drill-*/restored/data/ran >> {} 2>/dev/null; exit $ended",
-            from.display(),
-            seen.display()
-        ),
-    );
+    let seen = keeps_what_ran(&shop);
     let done = shop.drill(0, &[]);
     assert_eq!(done["verdict"], "pass", "{done}");
     assert!(std::fs::read_to_string(&seen).unwrap_or_default().contains("done"), "it ran");
