@@ -48,7 +48,7 @@ impl<'a> Drilling<'a> {
     /// Keeps what a recovery came to, read back; gives the name under which it lies.
     ///
     /// # Errors
-    /// As [`Self::keep`].
+    /// [`StoreError`](drctl_store::StoreError); nothing of what was restored is touched.
     pub async fn end(
         self,
         repository: &Repository,
