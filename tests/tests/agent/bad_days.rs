@@ -179,7 +179,7 @@ fn a_repository_that_is_full_fails_a_few_times_is_told_and_the_next_run_succeeds
     assert_eq!(listed["backups"].as_array().map(Vec::len), Some(1), "{listed}");
     // There is room: the next run succeeds when it is due.
     apart.has_room(64 << 10);
-    let _ = timed.agent.ends_anew("backup", "succeeded", || timed.pass(15));
+    let _ = timed.backs_up(15);
     are_over(&person, &["job_failed", "gave_up"]);
     assert!(stored(&shop, &apart).is_superset(&before));
     let verified = inside(&shop, &apart, 0, &["verify", "--data"]);
@@ -196,7 +196,7 @@ fn a_state_directory_that_is_full_stops_no_backup_removes_nothing_and_nothing_is
     let timed = Timed::start_as(&shop.site, agent);
     apart.has_room(0);
     let before = stored(&shop, &apart);
-    let _ = timed.agent.ends_anew("backup", "succeeded", || timed.pass(30));
+    let _ = timed.backs_up(30);
     timed.agent.says("no space is left for the catalog");
     // Whoever looks, and whoever does not, hears of it.
     let (words, none) = ("nothing can be written into", "the newest good backup");
@@ -218,7 +218,7 @@ fn a_state_directory_that_is_full_stops_no_backup_removes_nothing_and_nothing_is
     let _ = timed.agent.ends_anew("prune", "succeeded", prune);
     let left = shop.site.manifests().len();
     assert!((2..4).contains(&left), "{left} backups, {}", timed.agent.said());
-    let _ = timed.agent.ends_anew("backup", "succeeded", || timed.pass(60));
+    let _ = timed.backs_up(60);
     let listed = inside(&shop, &apart, 0, &["list"]);
     assert_eq!(listed["backups"].as_array().map(Vec::len), Some(left + 1), "{listed}");
     assert_eq!(listed["forgotten"], false, "{listed}");
@@ -413,7 +413,7 @@ fn a_bucket_that_does_not_answer_fails_a_few_times_is_told_in_minutes_and_the_ne
     let _ = hears(&person, "gave_up", ("after 2 failed attempt(s)", &safe));
     // It answers again.
     gate.opens();
-    let _ = timed.agent.ends_anew("backup", "succeeded", || timed.pass(60));
+    let _ = timed.backs_up(60);
     are_over(&person, &["bucket_unreadable", "gave_up"]);
     gate.saw_no_removal();
     let verified = shop.site.json(0, &["verify", "--data"]);

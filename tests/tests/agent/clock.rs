@@ -193,7 +193,7 @@ fn a_host_that_slept_for_days_makes_up_for_them_once() {
     let shop = due_in_half_a_day();
     let timed = Timed::start(&shop.site);
     let next = next_backup(&timed.agent);
-    let job = timed.agent.ends_anew("backup", "succeeded", || timed.pass(3 * DAY));
+    let job = timed.backs_up(3 * DAY);
     assert!(timed.agent.said().contains("missed 3 runs"), "{}", timed.agent.said());
     assert_eq!(job["missed"], serde_json::Value::Null, "{job}");
     waits_until(&shop, &timed.agent, next + days(3));
