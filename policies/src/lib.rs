@@ -26,6 +26,7 @@ mod reader;
 pub mod recovery;
 mod repository;
 pub mod retention;
+pub mod rto;
 mod schedule;
 mod schedule_field;
 pub mod scheduler;
@@ -61,7 +62,9 @@ pub use signers::TrustedKey;
 pub use source::Source;
 pub use template::{SUPERUSER, Setting, SourceTemplate, Template, source_lines, template};
 pub use throttle::{LONGEST_PAUSE, Pause, Throttle, WorkLimits, limits_at};
-pub use timing::{DrillPolicy, LogIndexPolicy, PrunePolicy, ReportPolicy, VerifyPolicy};
+pub use timing::{
+    DrillPolicy, DrillWeights, LogIndexPolicy, PrunePolicy, ReportPolicy, VerifyPolicy,
+};
 pub use window::{Blackout, Window, may_begin};
 
 /// A commented main file, as an operator would write it.

@@ -282,9 +282,13 @@ mod tests {
             report: ReportPolicy { schedule: None },
             drill: DrillPolicy {
                 schedule: None,
-                latest: 2,
-                random: 1,
-                oldest: 1,
+                weights: timing::DrillWeights {
+                    latest: 1,
+                    previous: 0,
+                    worst: 0,
+                    random: 0,
+                    oldest: 0,
+                },
                 max_duration: Duration::from_secs(86_400),
             },
         };

@@ -57,9 +57,16 @@ pub struct Drill {
 pub struct DrillRun {
     /// Why this backup or moment was tried.
     pub point: DrillPoint,
+    /// The base backup with which the recovered cluster was compared; nothing where it was compared with none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with: Option<Named>,
     /// The digest of the manifest of `base`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest_sha256: Option<Digest>,
+    /// How much was restored: bytes of the backup before compression, and of the WAL that was replayed; nothing where
+    /// nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
     /// What it took, phase by phase, in the order in which they were.
     pub phases: Vec<PhaseClock>,
     /// Where it was done.
@@ -75,6 +82,10 @@ pub struct DrillRun {
     pub deviations: Vec<String>,
     /// Whether all that it made on its host is gone.
     pub cleaned: bool,
+    /// [`DrillNames`](crate::DrillNames), compressed and encrypted to the recipients of the backup, in base64; nothing where there are
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
 }
 
 impl DrillRun {
@@ -108,8 +119,12 @@ pub struct DrillPoint {
 pub enum PointWanted {
     /// The newest.
     Latest,
+    /// The one before the newest, which leads to the newest; the newest, where there is only one.
+    Previous,
     /// The oldest that is kept.
     Oldest,
+    /// That with the most WAL to replay, or the largest dump.
+    Worst,
     /// Any.
     Random,
     /// One that somebody has named.
@@ -122,7 +137,9 @@ impl PointWanted {
     pub fn as_str(self) -> &'static str {
         match self {
             PointWanted::Latest => "latest",
+            PointWanted::Previous => "previous",
             PointWanted::Oldest => "oldest",
+            PointWanted::Worst => "worst",
             PointWanted::Random => "random",
             PointWanted::Named => "named",
         }
@@ -150,8 +167,10 @@ pub enum DrillPhase {
     Loading,
     /// A base backup is fetched, the log replayed, and the server opened at its point.
     Recovering,
-    /// What was restored is compared with what was backed up.
+    /// What was restored is compared with what was backed up, or digested.
     Verifying,
+    /// The base backup with which it is compared is recovered to the same position, and digested.
+    Comparing,
     /// All that was made is removed.
     Cleaning,
 }
@@ -166,6 +185,7 @@ impl DrillPhase {
             DrillPhase::Loading => "loading",
             DrillPhase::Recovering => "recovering",
             DrillPhase::Verifying => "verifying",
+            DrillPhase::Comparing => "comparing",
             DrillPhase::Cleaning => "cleaning",
         }
     }
@@ -173,7 +193,7 @@ impl DrillPhase {
     /// Whether it counts for the RTO: what is done before and after it is no part of a restore.
     #[must_use]
     pub fn is_of_rto(self) -> bool {
-        !matches!(self, DrillPhase::Planning | DrillPhase::Cleaning)
+        !matches!(self, DrillPhase::Planning | DrillPhase::Comparing | DrillPhase::Cleaning)
     }
 }
 
@@ -260,19 +280,13 @@ pub enum DrillOutcome {
         /// What of all that there is was left out, in words, where that was accepted.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         left_out: Vec<String>,
+        /// What of it is equal to what another base backup of the cluster holds at the same position; nothing
+        /// where it was not compared.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        equal: Option<Equal>,
     },
     /// A dump was restored, and is equal to what was dumped. No names.
-    Equal {
-        /// Tables of which every row is the one that was dumped, and how many rows.
-        tables: u64,
-        /// The rows of these.
-        rows: u64,
-        /// Large objects, sequences and all else that has a name, and is the same.
-        others: u64,
-        /// Tables of which only the number of rows was compared.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        only_counted: u64,
-    },
+    Equal(Equal),
     /// This host could not do it: it says nothing of the backup, neither good nor bad.
     Inconclusive {
         /// The error's name, as `--json` tells it.
@@ -286,8 +300,22 @@ pub enum DrillOutcome {
     },
 }
 
+/// How much was compared, and is equal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Equal {
+    /// Tables of which every row is the one that has to be there.
+    pub tables: u64,
+    /// The rows of these.
+    pub rows: u64,
+    /// Large objects, and all else that has a name, and is the same.
+    pub others: u64,
+    /// Tables of which only the number of rows was compared, and what else could not be compared.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub only_counted: u64,
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_zero(count: &u64) -> bool {
+pub(crate) fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
@@ -296,7 +324,7 @@ impl Drill {
     #[must_use]
     pub fn says(&self) -> &'static str {
         match (self.verdict(), &self.outcome) {
-            (Verdict::Pass, DrillOutcome::Proven { .. }) => {
+            (Verdict::Pass, DrillOutcome::Proven { equal: None, .. }) => {
                 "the cluster was recovered; its rows were not compared"
             }
             (verdict, _) => verdict.words(),
@@ -309,7 +337,7 @@ impl Drill {
         match &self.outcome {
             DrillOutcome::Inconclusive { .. } => Verdict::Inconclusive,
             DrillOutcome::Failed { .. } => Verdict::FailData,
-            DrillOutcome::Proven { .. } | DrillOutcome::Equal { .. } => {
+            DrillOutcome::Proven { .. } | DrillOutcome::Equal(_) => {
                 let Some(run) = &self.run else { return Verdict::Pass };
                 let exceeds = |found: Option<u64>, most: Option<u64>| {
                     found.zip(most).is_some_and(|(found, most)| found > most)
@@ -375,6 +403,9 @@ mod tests {
         let clock = |phase, ms| PhaseClock { phase, ms };
         let run = |rto_ms, rpo_ms, lost_ms| DrillRun {
             point: DrillPoint { wanted: PointWanted::Latest, seed: None, of: 3 },
+            with: None,
+            sealed: None,
+            bytes: None,
             manifest_sha256: Some(Digest([1; 32])),
             phases: vec![
                 clock(DrillPhase::Planning, 100_000),
@@ -394,7 +425,7 @@ mod tests {
             deviations: Vec::new(),
             cleaned: true,
         };
-        let equal = DrillOutcome::Equal { tables: 1, rows: 2, others: 3, only_counted: 0 };
+        let equal = DrillOutcome::Equal(Equal { tables: 1, rows: 2, others: 3, only_counted: 0 });
         let error = || "x".to_owned();
         let says = |outcome: &DrillOutcome, run| drill(outcome.clone(), run).verdict();
         assert_eq!(says(&equal, run(None, None, Some(9))), Verdict::Pass);

@@ -11,6 +11,7 @@ mod clock;
 mod cluster;
 mod digest;
 mod drill;
+mod drill_names;
 mod engine;
 mod external;
 mod facts;
@@ -63,9 +64,10 @@ pub use clock::{Clock, SystemClock};
 pub use cluster::{ClusterNeeds, DatabaseNeeds, Extension, TableFile};
 pub use digest::{Digest, DigestError};
 pub use drill::{
-    Drill, DrillHost, DrillObjectives, DrillOutcome, DrillPhase, DrillPoint, DrillRun, PhaseClock,
-    PointWanted, Verdict,
+    Drill, DrillHost, DrillObjectives, DrillOutcome, DrillPhase, DrillPoint, DrillRun, Equal,
+    PhaseClock, PointWanted, Verdict,
 };
+pub use drill_names::{DrillNames, ProvenTable};
 pub use engine::Engine;
 pub use external::{
     External, ExternalType, LabelError, Origin, PGBACKREST, is_stanza, label_begun, label_type,

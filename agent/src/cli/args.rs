@@ -18,7 +18,7 @@ use clap_complete::Shell;
 
 pub(super) use agent::{AgentVerb, JobArgs, SomeJobs};
 pub(super) use audit::AuditVerb;
-pub(super) use drill::{DrillRunArgs, DrillVerb, Point};
+pub(super) use drill::{DrillRunArgs, DrillVerb, DrillVerifyArgs, Point};
 pub(super) use notify::NotifyVerb;
 pub(super) use policy::{PolicyVerb, SimulateArgs};
 pub(super) use report::ReportArgs;

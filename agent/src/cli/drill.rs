@@ -1,13 +1,19 @@
 //! `drctl drill`: backups tried in scratch servers, and what the evidence of that says.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
-use drctl_model::{Drill, DrillOutcome, DrillRun, SourceId, Verdict, shown};
+use anyhow::{Context as _, Result};
+use drctl_model::{
+    BackupId, Drill, DrillNames, DrillOutcome, DrillRun, Equal, ProvenTable, SourceId, Verdict,
+    shown,
+};
+use drctl_store::open_drill_names;
 use serde_json::{Value, json};
 
 use super::args::{DrillRunArgs, DrillVerb, Point};
+use super::drill_bundle;
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, line, table};
 use crate::drill::{DrillDone, DrillRequest, Wanted, drill_on_record};
@@ -25,7 +31,14 @@ pub(super) async fn drill_verb(
     match verb {
         DrillVerb::Run(args) => run(screen, setup, args, stop).await,
         DrillVerb::List { source } => list(screen, setup, source.as_deref()).await,
-        DrillVerb::Show { source, drill } => show(screen, setup, source, drill.as_deref()).await,
+        DrillVerb::Show { source, drill, identity } => {
+            show(screen, setup, (source, drill.as_deref()), identity.as_deref()).await
+        }
+        DrillVerb::Export(args) => {
+            let drill = named(setup, &args.source, args.drill.as_deref()).await?.0.0;
+            drill_bundle::export(screen, setup, &drill, &args.to).await
+        }
+        DrillVerb::Verify(args) => drill_bundle::verify(screen, args),
     }
 }
 
@@ -47,7 +60,9 @@ fn request(setup: &Setup, args: &DrillRunArgs) -> Result<DrillRequest> {
     let wanted = match (&args.backup, args.point) {
         (Some(backup), _) => Wanted::Named(backup.clone()),
         (None, Point::Latest) => Wanted::Latest,
+        (None, Point::Previous) => Wanted::Previous,
         (None, Point::Oldest) => Wanted::Oldest,
+        (None, Point::Worst) => Wanted::Worst,
         (None, Point::Random) => Wanted::Random(args.seed),
     };
     if args.seed.is_some() && !matches!(wanted, Wanted::Random(_)) {
@@ -99,28 +114,17 @@ fn done_text(done: &DrillDone) -> String {
 }
 
 /// What was proven, in a sentence.
-fn proven(outcome: &DrillOutcome) -> String {
+fn proven(outcome: &DrillOutcome, with: Option<&BackupId>) -> String {
     match outcome {
-        DrillOutcome::Equal { tables, rows, others, only_counted } => {
-            let mut text = format!(
-                "{} with {} are what was dumped, row by row; so are {} other objects",
-                count(*tables, "table"),
-                count(*rows, "row"),
-                number(*others)
-            );
-            if *only_counted > 0 {
-                let _ = write!(
-                    text,
-                    "; of {} only the rows were counted",
-                    count(*only_counted, "table")
-                );
-            }
-            text
-        }
-        DrillOutcome::Proven { replayed, shows, .. } => {
+        DrillOutcome::Equal(equal) => are(equal, "what was dumped"),
+        DrillOutcome::Proven { replayed, shows, equal, .. } => {
             let shows =
                 shows.map_or_else(String::new, |at| format!(", and shows commits up to {at}"));
-            format!("the cluster was recovered to {replayed}{shows}")
+            let equal = equal.as_ref().map_or_else(String::new, |equal| {
+                let with = with.map_or_else(String::new, |with| format!(" {with}"));
+                format!("\n  {}", are(equal, &format!("what base backup{with} holds there")))
+            });
+            format!("the cluster was recovered to {replayed}{shows}{equal}")
         }
         DrillOutcome::Failed { error } | DrillOutcome::Inconclusive { error } => {
             format!("it broke off: {}", shown(error, 60))
@@ -128,7 +132,22 @@ fn proven(outcome: &DrillOutcome) -> String {
     }
 }
 
-fn drill_text(drill: &Drill) -> String {
+/// What was compared, and is the same.
+fn are(equal: &Equal, what: &str) -> String {
+    let Equal { tables, rows, others, only_counted } = equal;
+    let mut text = format!(
+        "{} with {} are {what}, row by row; so are {} other objects",
+        count(*tables, "table"),
+        count(*rows, "row"),
+        number(*others)
+    );
+    if *only_counted > 0 {
+        let _ = write!(text, "; of {} only the rows were counted", count(*only_counted, "table"));
+    }
+    text
+}
+
+pub(super) fn drill_text(drill: &Drill) -> String {
     let mut text = format!(
         "drill {} of {} on {}: {}\n  {}{}",
         drill.drill,
@@ -136,7 +155,7 @@ fn drill_text(drill: &Drill) -> String {
         shown(&drill.host, NAME_SHOWN),
         format_args!("{}: {}", word(drill.verdict()), drill.says()),
         drill.base.as_ref().map_or_else(String::new, |base| format!("backup {base}: ")),
-        proven(&drill.outcome)
+        proven(&drill.outcome, drill.run.as_ref().and_then(|run| Some(&run.with.as_ref()?.backup)))
     );
     if let Some(run) = &drill.run {
         text.push_str(&run_text(run));
@@ -172,7 +191,7 @@ fn run_text(run: &DrillRun) -> String {
     text
 }
 
-fn drill_json(drill: &Drill, signer: Option<&str>) -> Value {
+pub(super) fn drill_json(drill: &Drill, signer: Option<&str>) -> Value {
     let mut object = json!({
         "drill": drill.drill, "source": drill.source, "host": drill.host, "started": drill.started,
         "took_ms": drill.took_ms, "backup": drill.base, "verdict": drill.verdict().as_str(),
@@ -242,15 +261,53 @@ fn list_text(all: &[Signed], refused: &[String]) -> String {
     text
 }
 
-async fn show(screen: Screen, setup: &Setup, source: &str, wanted: Option<&str>) -> Result<Exit> {
+async fn show(
+    screen: Screen,
+    setup: &Setup,
+    (source, wanted): (&str, Option<&str>),
+    identity: Option<&Path>,
+) -> Result<Exit> {
+    let ((drill, signer), refused) = named(setup, source, wanted).await?;
+    let names = match identity {
+        Some(file) => {
+            let identities = setup.identities(Some(file))?.context("read the identity")?;
+            open_drill_names(&drill, &identities)?
+        }
+        None => None,
+    };
+    let mut object = drill_json(&drill, Some(&signer));
+    object["names"] = json!(names);
+    screen.answer("drctl.drill/1", object, || {
+        let names = names.as_ref().map_or_else(String::new, names_text);
+        format!("{}\n  signed by {}{names}", drill_text(&drill), shown(&signer, NAME_SHOWN))
+    });
+    Ok(if refused { Exit::Degraded } else { Exit::Success })
+}
+
+/// The drill that is meant, and whether there is anything beside it that does not count.
+async fn named(setup: &Setup, source: &str, wanted: Option<&str>) -> Result<(Signed, bool)> {
     let source = super::source_id(source)?;
     let (all, refused) = of_source(setup, &source).await?;
-    let (drill, signer) = chosen(all, &source, wanted)?;
-    let object = drill_json(&drill, Some(&signer));
-    screen.answer("drctl.drill/1", object, || {
-        format!("{}\n  signed by {}", drill_text(&drill), shown(&signer, NAME_SHOWN))
-    });
-    Ok(if refused.is_empty() { Exit::Success } else { Exit::Degraded })
+    Ok((chosen(all, &source, wanted)?, !refused.is_empty()))
+}
+
+/// The names that are sealed in evidence, below it.
+pub(super) fn names_text(names: &DrillNames) -> String {
+    let mut text = String::new();
+    for ProvenTable { database, table, rows } in &names.tables {
+        let name = shown(&format!("{database}: {table}"), TEXT_SHOWN);
+        let _ = write!(text, "\n  proven: {name}, {}", count(*rows, "row"));
+    }
+    if names.more > 0 {
+        let _ = write!(text, "\n  proven: {} more", count(names.more, "table"));
+    }
+    for not in &names.counted {
+        let _ = write!(text, "\n  not compared row by row: {}", line(not));
+    }
+    for why in &names.why {
+        let _ = write!(text, "\n  why: {}", line(why));
+    }
+    text
 }
 
 /// The newest, or the only one whose identifier begins so.

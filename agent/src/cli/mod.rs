@@ -12,6 +12,7 @@ mod check_words;
 mod discover;
 mod doctor;
 mod drill;
+mod drill_bundle;
 mod hand_over;
 mod heard;
 mod init;
@@ -67,7 +68,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use args::Cli;
-use args::{ConfigVerb, KeysVerb, Verb};
+use args::{ConfigVerb, DrillVerb, KeysVerb, Verb};
 use heard::heard_within;
 use role::{Role, role_of, role_of_arguments};
 use screen::Screen;
@@ -243,9 +244,8 @@ fn asked(verb: &Verb) -> Option<Asked> {
         Verb::Policy { .. } | Verb::Watch(_) => Some(Asked::Short),
         Verb::Keys { verb: KeysVerb::Test { .. } } | Verb::Audit { .. } => Some(Asked::Short),
         Verb::Restore(args) => args.plan.then_some(Asked::Short),
-        Verb::Drill { verb: args::DrillVerb::List { .. } | args::DrillVerb::Show { .. } } => {
-            Some(Asked::Short)
-        }
+        Verb::Drill { verb: DrillVerb::List { .. } | DrillVerb::Show { .. } } => Some(Asked::Short),
+        Verb::Drill { verb: DrillVerb::Export(_) } => Some(Asked::Short),
         Verb::Prune(args) => args.yes.is_none().then_some(Asked::Short),
         Verb::When(_) | Verb::TakeOver(_) | Verb::Stanza { .. } => Some(Asked::Data),
         Verb::Wal { verb: args::WalVerb::Index { .. } } => Some(Asked::Data),
@@ -272,6 +272,7 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
         Verb::Accept { backup } => Box::pin(accept::accept(screen, &setup()?, backup)).await,
         Verb::Show(args) => Box::pin(show::show(screen, &setup()?, args)).await,
         Verb::Restore(args) => Box::pin(restore::restore(screen, &setup()?, args, stop)).await,
+        Verb::Drill { verb: DrillVerb::Verify(args) } => drill_bundle::verify(screen, args),
         Verb::Drill { verb } => Box::pin(drill::drill_verb(screen, &setup()?, verb, stop)).await,
         Verb::TakeOver(args) => Box::pin(take_over::take_over(screen, &setup()?, args)).await,
         Verb::Verify(args) => Box::pin(check::verify(screen, &setup()?, args, stop)).await,

@@ -262,7 +262,7 @@ fn bar(views: &[TimelineView], drills: &[Drill], width: usize, zone: &TimeZone) 
 fn stood(drill: &Drill) -> Option<Timestamp> {
     match drill.outcome {
         DrillOutcome::Proven { shows, .. } => shows,
-        DrillOutcome::Equal { .. }
+        DrillOutcome::Equal(_)
         | DrillOutcome::Inconclusive { .. }
         | DrillOutcome::Failed { .. } => None,
     }
@@ -332,7 +332,7 @@ fn drill_row(drill: &Drill) -> (Lsn, Vec<String>) {
             };
             (*replayed, vec!["drill".to_owned(), replayed.to_string(), shows, took])
         }
-        DrillOutcome::Equal { .. } => {
+        DrillOutcome::Equal(_) => {
             (Lsn(u64::MAX), vec!["drill".to_owned(), String::new(), String::new(), took])
         }
         DrillOutcome::Inconclusive { error } | DrillOutcome::Failed { error } => {
@@ -444,6 +444,7 @@ mod tests {
                 shows: Some(at(minute)),
                 counted: Vec::new(),
                 left_out: Vec::new(),
+                equal: None,
             },
             false => DrillOutcome::Failed { error: "mismatch".to_owned() },
         };

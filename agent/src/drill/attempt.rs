@@ -8,9 +8,10 @@ use drctl_model::{BackupKind, Digest, DrillOutcome, DrillPhase, DrillPoint, Sour
 use jiff::Timestamp;
 use tokio::time::timeout;
 
+use super::choose::Chosen;
 use super::clocks::Clocks;
 use super::scratch_dir::ScratchDir;
-use super::{Came, Chosen, DrillRequest, Wanted, blame, cluster, dump, floor};
+use super::{Came, DrillRequest, Wanted, blame, cluster, dump, floor};
 use crate::host::{AgentError, Failure, Meter, Setup, Stop};
 use crate::restore::Tried;
 
@@ -24,6 +25,8 @@ pub(super) struct Done {
     pub(super) manifest_sha256: Option<Digest>,
     pub(super) lost_ms: Option<u64>,
     pub(super) cleaned: bool,
+    /// Who can open the backup.
+    pub(super) recipients: Vec<String>,
 }
 
 impl Done {
@@ -38,13 +41,14 @@ impl Done {
         let target = point.wanted.as_str().to_owned();
         Done {
             source: source.clone(),
-            came: Came { outcome, why, server: String::new(), deviations: Vec::new() },
+            came: Came::of(outcome, why),
             tried: Tried { system_id: None, timeline: None, base: None, target },
             hint: blame::hint(failure),
             point,
             manifest_sha256: None,
             lost_ms: None,
             cleaned: false,
+            recipients: Vec::new(),
         }
     }
 }
@@ -73,7 +77,8 @@ pub(super) async fn try_and_clean(
             let lost = shows.map(|at| started.duration_since(at).as_millis());
             let lost_ms = lost.map(|ms| u64::try_from(ms).unwrap_or(0));
             let (hint, manifest_sha256, cleaned) = (None, None, false);
-            Done { source, came, tried, hint, point, manifest_sha256, lost_ms, cleaned }
+            let recipients = Vec::new();
+            Done { source, came, tried, hint, point, manifest_sha256, lost_ms, cleaned, recipients }
         }
         // What fails because it is ended was ended.
         Err(_) if stop.is_requested() => {
@@ -100,7 +105,9 @@ pub(super) async fn try_and_clean(
         let tools = &chosen.backup.manifest.tools;
         done.came.server = tools.get("server").cloned().unwrap_or_default();
     }
-    Ok(Done { manifest_sha256: Some(chosen.backup.sha256), cleaned: cleaned.is_ok(), ..done })
+    let recipients = chosen.backup.manifest.recipients.clone();
+    let manifest_sha256 = Some(chosen.backup.sha256);
+    Ok(Done { manifest_sha256, recipients, cleaned: cleaned.is_ok(), ..done })
 }
 
 /// What is tried of a backup, before more is known.
@@ -122,7 +129,7 @@ fn shows(outcome: &DrillOutcome, chosen: &Chosen, request: &DrillRequest) -> Opt
     match outcome {
         // Its log may tell of nothing that was committed behind it.
         DrillOutcome::Proven { shows, .. } => (*shows).max(Some(taken)).filter(|_| newest),
-        DrillOutcome::Equal { .. } => Some(taken).filter(|_| newest),
+        DrillOutcome::Equal(_) => Some(taken).filter(|_| newest),
         DrillOutcome::Failed { .. } | DrillOutcome::Inconclusive { .. } => None,
     }
 }
@@ -200,7 +207,7 @@ async fn by_kind(
             Ok((came, named(chosen)))
         }
         BackupKind::Full(_) | BackupKind::Incremental(_) | BackupKind::External(_) => {
-            Box::pin(cluster::run(setup, what, chosen.until, clocks, meter, stop)).await
+            Box::pin(cluster::run(setup, what, chosen.next.as_ref(), clocks, meter, stop)).await
         }
         BackupKind::Snapshot(_) => {
             let text = "no drill is known for what its own engine makes an archive of";

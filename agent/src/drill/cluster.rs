@@ -1,50 +1,171 @@
-//! A cluster, recovered in a scratch directory to a point that its log leads to.
+//! A cluster, recovered in a scratch directory to a point that its log leads to, and compared there with the next
+//! base backup of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Result;
-use drctl_model::{DrillPhase, Lsn, Manifest};
+use anyhow::{Context as _, Result};
+use drctl_engines::pg::Equality;
+use drctl_engines::pg::physical::ClusterShape;
+use drctl_model::{DrillNames, DrillOutcome, DrillPhase, Equal, Manifest, RowKey, shown};
 use drctl_policies::recovery::Target;
 
 use super::blame::LeadsNowhere;
 use super::clocks::Clocks;
-use super::{Came, DrillRequest};
+use super::scratch_dir::clear;
+use super::which::Next;
+use super::{Came, DrillRequest, blame};
 use crate::host::figures::count;
-use crate::host::{Meter, Setup, Stop};
+use crate::host::{Failure, Meter, Setup, Stop};
 use crate::restore::cluster::Choice;
 use crate::restore::recovery::{RecoveryRequest, Refusal, plan, prepare, refused, replay, resume};
 use crate::restore::{Tried, outcome};
 
-/// Recovers the cluster below a directory: with the newest backup to the end of its log, with any other one
-/// up to a position.
+/// The most things that are told of what is not equal.
+const TOLD: usize = 10;
+
+/// A cluster that was recovered.
+struct Recovered {
+    tried: Tried,
+    outcome: DrillOutcome,
+    deviations: Vec<String>,
+    /// Bytes of the WAL that was replayed.
+    log_bytes: u64,
+    /// What it holds, where that was digested, and how long that took.
+    digested: Option<(Box<ClusterShape>, Duration)>,
+}
+
+/// What is needed for one recovery.
+struct Place<'a> {
+    setup: &'a Setup,
+    request: &'a DrillRequest,
+    system_id: Option<u64>,
+    directory: &'a Path,
+    meter: &'a Meter,
+    stop: &'a Stop,
+}
+
+/// Recovers the cluster below a directory: with the newest backup to the end of its log; with any other one to
+/// the end of the next base backup, which is then recovered to the same position, and both are compared.
 ///
 /// # Errors
 /// Whatever kept it from being tried, or its server from its target.
 pub(super) async fn run(
     setup: &Setup,
     (request, manifest, directory): (&DrillRequest, &Manifest, &Path),
-    until: Option<Lsn>,
+    next: Option<&Next>,
     clocks: &mut Clocks,
     meter: &Meter,
     stop: &Stop,
 ) -> Result<(Came, Tried)> {
-    let recovery = RecoveryRequest {
+    let system_id = manifest.kind.coordinates().map(|at| at.system_id);
+    let place = Place { setup, request, system_id, directory, meter, stop };
+    let server = manifest.tools.get("server").cloned().unwrap_or_default();
+    // So that who has seen one digest can tell nothing of another.
+    let key = next.map(|_| RowKey(rand::random()));
+    let to = next.map_or(Target::Latest, |next| Target::Lsn { lsn: next.stop, inclusive: false });
+    let one = recovered(&place, manifest.backup.as_str(), (to.clone(), key), Some(clocks)).await?;
+    let Recovered { tried, outcome, mut deviations, log_bytes, digested } = one;
+    let bytes = manifest.plain_bytes().saturating_add(log_bytes);
+    let (Some(next), Some((found, took))) = (next, digested) else {
+        return Ok((Came { bytes, server, deviations, ..Came::of(outcome, Vec::new()) }, tried));
+    };
+    clocks.next_since(DrillPhase::Verifying, took);
+    clocks.next(DrillPhase::Comparing);
+    let with = Some(next.backup.clone());
+    let expected = async {
+        clear(directory)?;
+        let other = recovered(&place, next.backup.backup.as_str(), (to, key), None).await?;
+        other.digested.context("the base backup that it is compared with was not digested")
+    };
+    match expected.await {
+        Ok((expected, _)) => {
+            let came = judged(outcome, next, found.compared_with(&expected));
+            Ok((Came { with, bytes, server, deviations, ..came }, tried))
+        }
+        Err(error) if stop.is_requested() => Err(error),
+        Err(error) => {
+            let failed = blame::outcome(&error, DrillPhase::Recovering);
+            let failure = Failure::of(&error);
+            let mut why = blame::why(&failure);
+            why.iter_mut().for_each(|why| {
+                *why = format!("base backup {}, to compare it with: {why}", next.backup.backup);
+            });
+            if matches!(failed, DrillOutcome::Failed { .. }) {
+                return Ok((
+                    Came { with, bytes, server, deviations, ..Came::of(failed, why) },
+                    tried,
+                ));
+            }
+            // It was recovered all the same.
+            let text = "it could not be compared with the next base backup on this host";
+            deviations.push(format!("{text} ({})", failure.code));
+            tracing::warn!("{text}: {}", why.join("; "));
+            Ok((Came { bytes, server, deviations, ..Came::of(outcome, why) }, tried))
+        }
+    }
+}
+
+/// What it comes to where both were recovered, and compared.
+fn judged(outcome: DrillOutcome, next: &Next, compared: Equality) -> Came {
+    if !compared.unlike.is_empty() {
+        let told = compared.unlike.iter().take(TOLD).map(|text| shown(text, 300));
+        let with = &next.backup.backup;
+        let first = format!("its WAL does not lead to what base backup {with} holds");
+        let why = std::iter::once(first).chain(told).collect();
+        return Came::of(DrillOutcome::Failed { error: "mismatch".to_owned() }, why);
+    }
+    let DrillOutcome::Proven { replayed, shows, counted, left_out, .. } = outcome else {
+        return Came::of(outcome, Vec::new());
+    };
+    let equal = Some(Equal {
+        tables: compared.tables,
+        rows: compared.rows,
+        others: compared.others,
+        only_counted: compared.counted.len() as u64,
+    });
+    let names =
+        DrillNames { tables: compared.proven, counted: compared.counted, ..DrillNames::default() };
+    let outcome = DrillOutcome::Proven { replayed, shows, counted, left_out, equal };
+    Came { names, ..Came::of(outcome, Vec::new()) }
+}
+
+/// What is asked of a recovery: to a target with one backup and no other one, whatever is damaged.
+pub(super) fn recovery_of(
+    request: &DrillRequest,
+    (backup, system_id): (&str, Option<u64>),
+    (target, directory): (Target, Option<PathBuf>),
+    then: Choice,
+) -> RecoveryRequest {
+    RecoveryRequest {
         source: request.source.clone(),
-        target: until.map_or(Target::Latest, |lsn| Target::Lsn { lsn, inclusive: false }),
+        target,
         timeline: None,
-        system_id: manifest.kind.coordinates().map(|at| at.system_id),
-        // Named, so that no other one is used where this one is damaged.
-        backup: Some(manifest.backup.to_string()),
-        directory: Some(directory.to_owned()),
+        system_id,
+        backup: Some(backup.to_owned()),
+        directory,
         identity: request.identity.clone(),
-        then: Choice::Stop,
+        then,
         confirmed: None,
         accept_loss: false,
         despite_missing: false,
         without_sandbox: false,
         preload: Vec::new(),
         resume: false,
-    };
+    }
+}
+
+/// Recovers a cluster to a target, and digests it where there is a key.
+async fn recovered(
+    place: &Place<'_>,
+    backup: &str,
+    (target, key): (Target, Option<RowKey>),
+    clocks: Option<&mut Clocks>,
+) -> Result<Recovered> {
+    let Place { setup, request, system_id, directory, meter, stop } = place;
+    let then = key.map_or(Choice::Stop, Choice::Digest);
+    let at = (target, Some(directory.to_path_buf()));
+    let recovery = recovery_of(request, (backup, *system_id), at, then);
     let mut told = |note| tracing::debug!("drill: {note:?}");
     let planning = async {
         let planned = Box::pin(plan(setup, recovery, &mut told)).await?.map_err(blamed)?;
@@ -62,19 +183,27 @@ pub(super) async fn run(
     let differs = prepared.outlook.host.notes.len() as u64;
     let deviations = (differs > 0)
         .then(|| format!("{} of this host differ from the source's", count(differs, "property")));
-    clocks.next(DrillPhase::Recovering);
+    if let Some(clocks) = clocks {
+        clocks.next(DrillPhase::Recovering);
+    }
     let mut state = resume(&planned).await?;
-    let done = Box::pin(replay(&planned, prepared, &mut state, meter, stop)).await?;
+    let mut done = Box::pin(replay(&planned, prepared, &mut state, meter, stop)).await?;
     let tried = Tried {
         system_id: Some(planned.system_id()),
         timeline: Some(planned.plan.timeline),
         base: Some(planned.plan.base.clone()),
         target: planned.plan.target.to_string(),
     };
-    let server = manifest.tools.get("server").cloned().unwrap_or_default();
+    let digested = done.digested.take();
     let outcome = outcome(&planned.plan, Ok(&done));
-    let deviations = deviations.into_iter().collect();
-    Ok((Came { outcome, why: Vec::new(), server, deviations }, tried))
+    let log_bytes = planned.plan.log_bytes;
+    Ok(Recovered {
+        tried,
+        outcome,
+        deviations: deviations.into_iter().collect(),
+        log_bytes,
+        digested,
+    })
 }
 
 /// Why no recovery begins: where log is missing, or nothing leads to the point, the backup is to blame; which of

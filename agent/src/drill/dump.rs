@@ -7,7 +7,9 @@ use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::{Layout, Scratch};
 use drctl_engines::pg::server_program;
 use drctl_engines::sandbox::look_for_sandbox;
-use drctl_model::{DrillOutcome, DrillPhase, Manifest, StreamId, shown, total};
+use drctl_model::{
+    DrillNames, DrillOutcome, DrillPhase, Equal, Manifest, ProvenTable, StreamId, shown, total,
+};
 
 use super::clocks::Clocks;
 use super::{Came, DrillRequest, blame, floor};
@@ -42,7 +44,7 @@ pub(super) async fn run(
     let bin_dir = program.parent().context("find the server's programs")?.to_owned();
     let sandbox = look_for_sandbox().await;
     let sandbox = sandbox.map_err(|no| AgentError::NoSandbox(no.missing, no.hint))?;
-    let plain = total(manifest.streams.iter().map(|stream| stream.plain_bytes));
+    let plain = manifest.plain_bytes();
     // Rows are wider in a table than in a dump, and indexes are made anew; and some has to stay free.
     let needed = plain.saturating_mul(3).saturating_add(SERVER_ROOM);
     check_room(directory, needed.saturating_add(floor::least_free(directory)), false)?;
@@ -58,6 +60,7 @@ pub(super) async fn run(
     let (planned, restored) = loaded?;
     let mut came = judged(&restored);
     came.server = version.to_owned();
+    came.bytes = plain;
     came.deviations.extend(sandbox.lacks.iter().map(|lacks| format!("its sandbox: {lacks}")));
     came.deviations.extend(planned.notes());
     came.deviations.extend(stopped.err().map(|error| format!("its server did not end: {error}")));
@@ -131,13 +134,26 @@ fn judged(restored: &[Restored]) -> Came {
     let only_counted = unproven + equal().map(|one| one.counted.len() as u64).sum::<u64>();
     let outcome = match failed.is_empty() {
         false => blame::of_statements(&failed),
-        true => DrillOutcome::Equal {
+        true => DrillOutcome::Equal(Equal {
             tables: compared,
             rows: total(equal().map(|one| one.rows)),
             others: total(equal().map(|one| one.others)),
             only_counted,
-        },
+        }),
     };
     let told = failed.iter().take(TOLD).map(|text| shown(text, 300));
-    Came { outcome, why: told.collect(), server: String::new(), deviations: Vec::new() }
+    Came { names: names(restored), ..Came::of(outcome, told.collect()) }
+}
+
+/// The names of what was compared.
+fn names(restored: &[Restored]) -> DrillNames {
+    let mut names = DrillNames::default();
+    for one in restored {
+        let Some(equal) = &one.equal else { continue };
+        let database = || shown(&one.target, 100);
+        let proven = equal.proven.iter().cloned();
+        names.tables.extend(proven.map(|table| ProvenTable { database: database(), ..table }));
+        names.counted.extend(equal.counted.iter().map(|text| format!("{}: {text}", database())));
+    }
+    names
 }

@@ -3,6 +3,8 @@
 
 mod attempt;
 mod blame;
+mod bundle;
+mod choose;
 mod clocks;
 mod cluster;
 mod dump;
@@ -15,20 +17,20 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_model::{
-    Drill, DrillHost, DrillObjectives, DrillOutcome, DrillPhase, DrillPoint, DrillRun, JobKind,
-    Lsn, SourceId, Verdict, shown,
+    Drill, DrillHost, DrillNames, DrillObjectives, DrillOutcome, DrillPhase, DrillPoint, DrillRun,
+    JobKind, Named, SourceId, Verdict, shown,
 };
-use futures_util::TryStreamExt as _;
+use drctl_store::{Recipients, seal_drill_names};
 
 use self::attempt::{Done, try_and_clean};
+pub use self::bundle::{Look, VerifiedBundle, bundle, verify_bundle};
+use self::choose::choose;
 use self::clocks::Clocks;
 use self::scratch_dir::ScratchDir;
 pub use self::which::{Wanted, weighted};
-use crate::host::{AgentError, Exit, Failure, Meter, Setup, Stop};
+use crate::host::{Exit, Failure, Meter, Setup, Stop};
 use crate::jobs::run;
-use crate::repository::losses::find;
-use crate::repository::newest::two_servers;
-use crate::repository::{Memory, Proven, Repository, everything, horizon};
+use crate::repository::Repository;
 use crate::restore::Drilling;
 
 /// What is to be tried.
@@ -81,22 +83,32 @@ impl DrillDone {
 /// What was found out by trying.
 struct Came {
     outcome: DrillOutcome,
+    /// The base backup with which it was compared.
+    with: Option<Named>,
+    /// What was compared, by its names.
+    names: DrillNames,
     /// Why it did not pass, for people.
     why: Vec<String>,
+    /// Bytes of the backup, and of the WAL that was replayed; 0 where nothing was restored.
+    bytes: u64,
     /// The version of the scratch server.
     server: String,
     /// How it differs from what a drill should be.
     deviations: Vec<String>,
 }
 
-/// What is tried.
-struct Chosen {
-    backup: Proven,
-    point: DrillPoint,
-    /// Up to which position the log is replayed, where that is not its end.
-    until: Option<Lsn>,
-    /// Whether it is dated in the future: a clock was wrong.
-    in_future: bool,
+impl Came {
+    fn of(outcome: DrillOutcome, why: Vec<String>) -> Self {
+        Came {
+            outcome,
+            with: None,
+            names: DrillNames::default(),
+            why,
+            bytes: 0,
+            server: String::new(),
+            deviations: Vec::new(),
+        }
+    }
 }
 
 /// The same as [`drill`], as a job on record.
@@ -118,7 +130,7 @@ pub async fn drill_on_record(
 ///
 /// # Errors
 /// What kept it from being begun: no key to sign with, no bucket, a scratch directory that is not fit; no
-/// backup of a source that nobody knows. [`AgentError::Interrupted`]: it came to nothing, and nothing is kept.
+/// backup of a source that nobody knows. [`AgentError::Interrupted`](crate::host::AgentError::Interrupted): it came to nothing, and nothing is kept.
 /// The store's, where the evidence cannot be kept.
 pub async fn drill(
     setup: &Setup,
@@ -148,8 +160,11 @@ pub async fn drill(
         }
         Err(error) => return Err(error),
     };
+    let sealed = sealed(&done);
     let run = DrillRun {
         point: done.point,
+        with: done.came.with,
+        bytes: Some(done.came.bytes).filter(|bytes| *bytes > 0),
         manifest_sha256: done.manifest_sha256,
         phases: clocks.end(),
         on: host(done.came.server),
@@ -157,6 +172,7 @@ pub async fn drill(
         lost_ms: done.lost_ms,
         deviations: done.came.deviations,
         cleaned: done.cleaned,
+        sealed,
     };
     let why = done.came.why;
     let (source, outcome) = (&request.source, done.came.outcome);
@@ -168,10 +184,19 @@ pub async fn drill(
     Ok(DrillDone { drill, why, hint: done.hint })
 }
 
+/// The names, for those who can open the backup.
+fn sealed(done: &Done) -> Option<String> {
+    let recipients = Recipients::parse(done.recipients.iter().map(String::as_str)).ok()?;
+    let why: Vec<String> = done.came.why.iter().map(|why| shown(why, 400)).collect();
+    let names = DrillNames { why, ..done.came.names.clone() };
+    let sealed = seal_drill_names(&names, &recipients);
+    sealed.inspect_err(|error| tracing::warn!("names are left out of the evidence: {error}")).ok()
+}
+
 /// What it came to, for somebody who gets no evidence.
 fn what(outcome: &DrillOutcome, why: &[String]) -> String {
     let what = match outcome {
-        DrillOutcome::Proven { .. } | DrillOutcome::Equal { .. } => Verdict::Pass,
+        DrillOutcome::Proven { .. } | DrillOutcome::Equal(_) => Verdict::Pass,
         DrillOutcome::Failed { .. } => Verdict::FailData,
         DrillOutcome::Inconclusive { .. } => Verdict::Inconclusive,
     };
@@ -211,49 +236,6 @@ fn is_worth_evidence(setup: &Setup, request: &DrillRequest, error: &anyhow::Erro
 fn root(setup: &Setup, request: &DrillRequest) -> Result<PathBuf> {
     let root = request.scratch.as_ref().unwrap_or(&setup.config.paths.scratch_dir);
     std::path::absolute(root).context("find the scratch directory")
-}
-
-/// The backup that is wanted, and up to which position its log is replayed.
-///
-/// # Errors
-/// The store's; [`AgentError::NoBackup`].
-async fn choose(setup: &Setup, repository: &Repository, request: &DrillRequest) -> Result<Chosen> {
-    let source = &request.source;
-    let memory = Memory::at_hand(setup, repository, source).await;
-    let mut all = Vec::new();
-    let mut each = everything(repository, vec![source.clone()]);
-    while let Some((_, _, proven)) = each.try_next().await? {
-        all.extend(proven.ok().map(|proven| proven.summary()));
-    }
-    drop(each);
-    memory.mark(&mut all);
-    let named = |wanted| DrillPoint { wanted, seed: None, of: 0 };
-    let (backup, point) = match &request.wanted {
-        Wanted::Named(id) => {
-            (find(setup, repository, Some(source), id).await?, named(request.wanted.point()))
-        }
-        Wanted::Latest => {
-            let latest = repository.latest(source, setup.clock.now(), &memory).await?;
-            if let Some(outlived) = latest.outlived {
-                return Err(two_servers(&latest.backup, &outlived));
-            }
-            let of = which::good(&all).len() as u64;
-            (latest.backup, DrillPoint { of, ..named(request.wanted.point()) })
-        }
-        Wanted::Oldest | Wanted::Random(_) => {
-            let seed = match request.wanted {
-                Wanted::Random(Some(seed)) => seed,
-                _ => rand::random(),
-            };
-            let none = || AgentError::NoBackup(format!("there is no good backup of {source}"));
-            let (id, point) = which::choose(&request.wanted, &all, seed).ok_or_else(none)?;
-            (find(setup, repository, Some(source), id.as_str()).await?, point)
-        }
-    };
-    let newest = request.wanted == Wanted::Latest;
-    let until = which::until(&backup.manifest.kind, &all).filter(|_| !newest);
-    let in_future = backup.summary().taken() > horizon(setup.clock.now());
-    Ok(Chosen { backup, point, until, in_future })
 }
 
 /// What the policy of a source promises, where it is configured here.

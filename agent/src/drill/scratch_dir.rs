@@ -138,6 +138,19 @@ fn remove(root: &Path, name: &str) -> io::Result<()> {
     }
 }
 
+/// Removes all that lies below a directory within one of ours, and the directory.
+///
+/// # Errors
+/// The file system's.
+pub(super) fn clear(directory: &Path) -> Result<()> {
+    let failed = || format!("remove {}", directory.display());
+    let parent = directory.parent().with_context(failed)?;
+    let name = directory.file_name().with_context(failed)?;
+    let name = CString::new(name.as_encoded_bytes()).with_context(failed)?;
+    // Nothing in it has the name of a mark that goes last.
+    blocking(|| remove_tree(parent, &name, c"drctl-drill")).with_context(failed)
+}
+
 /// Removes what killed drills left below a root; tells what could not be removed, and why.
 pub(super) fn sweep(root: &Path) -> Vec<String> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();

@@ -1,6 +1,6 @@
 //! Which backup a drill tries; no IO.
 
-use drctl_model::{BackupId, BackupKind, BackupSummary, DrillPoint, Lsn, PointWanted};
+use drctl_model::{BackupId, BackupKind, BackupSummary, DrillPoint, Lsn, Named, PointWanted};
 use drctl_policies::DrillPolicy;
 
 use crate::repository::chain::Family;
@@ -10,8 +10,12 @@ use crate::repository::chain::Family;
 pub enum Wanted {
     /// The newest good backup, as a restore without a name takes it.
     Latest,
+    /// The good one before the newest; the newest, where there is only one.
+    Previous,
     /// The oldest good one.
     Oldest,
+    /// The good one with the most WAL to replay, or the largest dump.
+    Worst,
     /// Any good one; with a number the same as that number chose before, among as many.
     Random(Option<u64>),
     /// This one, by its identifier or a beginning of it.
@@ -24,7 +28,9 @@ impl Wanted {
     pub fn point(&self) -> PointWanted {
         match self {
             Wanted::Latest => PointWanted::Latest,
+            Wanted::Previous => PointWanted::Previous,
             Wanted::Oldest => PointWanted::Oldest,
+            Wanted::Worst => PointWanted::Worst,
             Wanted::Random(_) => PointWanted::Random,
             Wanted::Named(_) => PointWanted::Named,
         }
@@ -34,15 +40,25 @@ impl Wanted {
 /// What a policy's weights ask for: the same for the same number.
 #[must_use]
 pub fn weighted(policy: &DrillPolicy, seed: u64) -> Wanted {
-    let (latest, random) = (u64::from(policy.latest), u64::from(policy.random));
-    let all = latest + random + u64::from(policy.oldest);
+    let each = policy.weights.each();
+    let all: u64 = each.iter().map(|(_, weight)| u64::from(*weight)).sum();
     // A policy without any weight is refused.
-    let at = seed.checked_rem(all).unwrap_or(0);
-    match at {
-        at if at < latest => Wanted::Latest,
-        at if at < latest + random => Wanted::Random(Some(seed / all.max(1))),
-        _ => Wanted::Oldest,
+    let mut at = seed.checked_rem(all).unwrap_or(0);
+    for (wanted, weight) in each {
+        match at.checked_sub(u64::from(weight)) {
+            Some(rest) => at = rest,
+            None => {
+                return match wanted {
+                    PointWanted::Previous => Wanted::Previous,
+                    PointWanted::Worst => Wanted::Worst,
+                    PointWanted::Random => Wanted::Random(Some(seed / all.max(1))),
+                    PointWanted::Oldest => Wanted::Oldest,
+                    PointWanted::Latest | PointWanted::Named => Wanted::Latest,
+                };
+            }
+        }
     }
+    Wanted::Latest
 }
 
 /// The backups that count, oldest first.
@@ -54,43 +70,73 @@ pub(super) fn good(all: &[BackupSummary]) -> Vec<&BackupSummary> {
     good
 }
 
+/// The base backup that comes behind another one, and where it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Next {
+    /// Its manifest.
+    pub(super) backup: Named,
+    /// Where it ended: what both hold there is compared.
+    pub(super) stop: Lsn,
+}
+
 /// Up to which position log is replayed behind a base backup that is not the newest: to the end of the next good
 /// one of the same cluster on the same timeline. Nothing: to the end of the log, or there is no log.
-pub(super) fn until(backup: &BackupKind, all: &[BackupSummary]) -> Option<Lsn> {
+pub(super) fn next(backup: &BackupKind, all: &[BackupSummary]) -> Option<Next> {
     let at = backup.coordinates()?;
     let good = good(all);
-    let later = good.iter().filter_map(|one| one.kind.coordinates()).filter(|next| {
+    let later = good.iter().filter_map(|one| Some((one, one.kind.coordinates()?)));
+    let later = later.filter(|(_, next)| {
         next.system_id == at.system_id
             && next.timeline == at.stop_timeline
             && next.stop_timeline == at.stop_timeline
             && next.start > at.stop
     });
-    later.map(|next| next.stop).min()
+    let later = later.map(|(one, next)| Next { backup: named(one), stop: next.stop });
+    later.min_by_key(|next| next.stop)
+}
+
+fn named(one: &BackupSummary) -> Named {
+    Named { backup: one.backup.clone(), manifest_sha256: one.manifest_sha256 }
 }
 
 /// The one of a source's backups that is there and counts; nothing where there is none. `seed` chooses at
-/// random. The newest one and a named one are for others to find.
+/// random. The newest one and a named one are for others to find; `newest_replays` is how many bytes of WAL the
+/// newest of a cluster has to replay.
 pub(super) fn choose(
     wanted: &Wanted,
     all: &[BackupSummary],
-    seed: u64,
+    (seed, newest_replays): (u64, u64),
 ) -> Option<(BackupId, DrillPoint)> {
     let good = good(all);
     let of = good.len() as u64;
-    let point = |seed| DrillPoint { wanted: wanted.point(), seed, of };
-    match wanted {
-        Wanted::Oldest => Some((good.first()?.backup.clone(), point(None))),
-        Wanted::Random(_) => {
-            let at = usize::try_from(seed.checked_rem(of)?).ok()?;
-            Some((good.get(at)?.backup.clone(), point(Some(seed))))
+    let chosen = match wanted {
+        Wanted::Oldest => good.first()?,
+        // Where there is only one, there is none before it.
+        Wanted::Previous => good.iter().rev().nth(1).or(good.first())?,
+        Wanted::Worst => {
+            let newest = good.last()?.backup.clone();
+            let work = |one: &&&BackupSummary| match one.kind.coordinates() {
+                None => (0, one.plain_bytes),
+                Some(_) if one.backup == newest => (newest_replays, one.plain_bytes),
+                Some(at) => {
+                    let until = next(&one.kind, all).map_or(at.stop, |next| next.stop);
+                    (until.0.saturating_sub(at.start.0), one.plain_bytes)
+                }
+            };
+            good.iter().max_by_key(work)?
         }
-        Wanted::Latest | Wanted::Named(_) => None,
-    }
+        Wanted::Random(_) => good.get(usize::try_from(seed.checked_rem(of)?).ok()?)?,
+        Wanted::Latest | Wanted::Named(_) => return None,
+    };
+    let seed = matches!(wanted, Wanted::Random(_)).then_some(seed);
+    Some((chosen.backup.clone(), DrillPoint { wanted: wanted.point(), seed, of }))
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use drctl_policies::DrillWeights;
 
     use super::*;
 
@@ -132,7 +178,7 @@ mod tests {
         let first = base(1, (7, 1), (100, 200));
         let to = |others: &[BackupSummary]| {
             let all: Vec<_> = others.iter().chain([&first]).cloned().collect();
-            until(&first.kind, &all)
+            next(&first.kind, &all).map(|next| next.stop)
         };
         assert_eq!(to(&[]), None);
         let (second, third) = (base(2, (7, 1), (300, 400)), base(3, (7, 1), (500, 600)));
@@ -146,24 +192,44 @@ mod tests {
     }
 
     #[test]
+    fn each_point_is_the_backup_that_its_name_says() {
+        let (first, second) = (base(1, (7, 1), (100, 200)), base(2, (7, 1), (300, 400)));
+        let (third, fourth) = (base(3, (7, 1), (900, 950)), base(4, (7, 1), (1000, 1010)));
+        let all = [&third, &first, &fourth, &second].map(Clone::clone);
+        let chosen = |wanted: Wanted, replays| choose(&wanted, &all, (6, replays)).expect("one");
+        let id = |wanted, replays| chosen(wanted, replays).0;
+        assert_eq!(id(Wanted::Oldest, 0), first.backup);
+        assert_eq!(id(Wanted::Previous, 0), third.backup);
+        // From 300 to the end of the third, at 950.
+        assert_eq!(id(Wanted::Worst, 0), second.backup);
+        assert_eq!(id(Wanted::Worst, 651), fourth.backup);
+        let (random, point) = chosen(Wanted::Random(Some(6)), 0);
+        assert_eq!((random, point.seed, point.of), (third.backup, Some(6), 4));
+        let alone =
+            choose(&Wanted::Previous, std::slice::from_ref(&first), (0, 0)).expect("the only one");
+        assert_eq!((alone.0, alone.1.of), (first.backup, 1));
+        assert_eq!(choose(&Wanted::Worst, &[], (0, 0)), None);
+    }
+
+    #[test]
     fn points_are_chosen_as_often_as_their_weights_say() {
-        let policy = |latest, random, oldest| DrillPolicy {
+        let policy = |latest, previous, worst, random, oldest| DrillPolicy {
             schedule: None,
-            latest,
-            random,
-            oldest,
+            weights: DrillWeights { latest, previous, worst, random, oldest },
             max_duration: Duration::from_secs(1),
         };
         let of = |policy: &DrillPolicy| {
             let all: Vec<PointWanted> = (0..1000).map(|n| weighted(policy, n).point()).collect();
-            [PointWanted::Latest, PointWanted::Random, PointWanted::Oldest]
-                .map(|wanted| all.iter().filter(|one| **one == wanted).count())
+            policy
+                .weights
+                .each()
+                .map(|(wanted, _)| all.iter().filter(|one| **one == wanted).count())
         };
-        assert_eq!(of(&policy(2, 1, 1)), [500, 250, 250]);
-        assert_eq!(of(&policy(0, 1, 0)), [0, 1000, 0]);
-        assert_eq!(of(&policy(0, 0, 3)), [0, 0, 1000]);
+        assert_eq!(of(&policy(4, 2, 2, 1, 1)), [400, 200, 200, 100, 100]);
+        assert_eq!(of(&policy(0, 0, 0, 1, 0)), [0, 0, 0, 1000, 0]);
+        assert_eq!(of(&policy(0, 0, 0, 0, 3)), [0, 0, 0, 0, 1000]);
         // What a weight chose at random is any of them, whatever the weights.
-        let seeds = (0..1000).filter_map(|n| match weighted(&policy(2, 1, 1), n) {
+        let seeds = (0..1000).filter_map(|n| match weighted(&policy(2, 0, 0, 1, 1), n) {
             Wanted::Random(seed) => seed,
             _ => None,
         });

@@ -176,7 +176,7 @@ async fn proven(
     let refused = refused.iter().filter_map(|one| Some((one.drill.as_ref()?, one.code == NEWER)));
     doubts.drill = NewestDrill::of(drills.iter().map(|(drill, _)| drill), refused, now);
     let proven = drills.into_iter().filter_map(|(drill, _)| match drill.outcome {
-        DrillOutcome::Proven { .. } | DrillOutcome::Equal { .. } => drill.base,
+        DrillOutcome::Proven { .. } | DrillOutcome::Equal(_) => drill.base,
         DrillOutcome::Inconclusive { .. } | DrillOutcome::Failed { .. } => None,
     });
     Ok(proven.collect())

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use anyhow::Result;
-use drctl_model::{BackupId, Drill, DrillId, DrillOutcome, SourceId, Verdict};
-use drctl_store::{MAX_DRILL_BYTES, State, Stored, VerifyingKey, decode_drill, layout};
+use bytes::Bytes;
+use drctl_model::{BackupId, Drill, DrillId, DrillOutcome, Named, SourceId, Verdict};
+use drctl_store::{
+    MAX_DRILL_BYTES, MAX_ENVELOPE_BYTES, State, Stored, VerifyingKey, decode_drill, digest, layout,
+};
 use futures_util::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 
@@ -164,8 +167,7 @@ impl Passed {
     fn of(drill: &Drill) -> Option<Self> {
         let took = SignedDuration::from_millis(i64::try_from(drill.took_ms).ok()?);
         let at = drill.started.checked_add(took).ok()?;
-        let proven =
-            matches!(drill.outcome, DrillOutcome::Proven { .. } | DrillOutcome::Equal { .. });
+        let proven = matches!(drill.outcome, DrillOutcome::Proven { .. } | DrillOutcome::Equal(_));
         proven.then(|| Passed { drill: drill.drill.clone(), at, backup: drill.base.clone() })
     }
 }
@@ -188,7 +190,7 @@ impl NewestDrill {
         let failed = dated.or_else(|| drills.next_back()).and_then(|drill| match drill.outcome {
             DrillOutcome::Failed { .. } => Some(drill.drill.clone()),
             DrillOutcome::Proven { .. }
-            | DrillOutcome::Equal { .. }
+            | DrillOutcome::Equal(_)
             | DrillOutcome::Inconclusive { .. } => None,
         });
         let is_newer = |(id, _): &(&DrillId, bool)| {
@@ -282,11 +284,51 @@ pub(super) async fn read(
     first(&repository.bucket, &key, read, |one, other| one.0 == other.0).await
 }
 
+/// The object of a drill's evidence, as it lies in the bucket.
+///
+/// # Errors
+/// As [`drills`]; what is there and does not count.
+pub(crate) async fn evidence(
+    repository: &Repository,
+    source: &SourceId,
+    id: &DrillId,
+) -> Result<Bytes> {
+    let key = layout::drill(source, id);
+    let read = |stored: Stored| async move {
+        let bytes = repository.bucket.get_stored(&stored, MAX_DRILL_BYTES as u64).await?;
+        decode_drill(&bytes, &repository.trust, &repository.id, source, id)?;
+        Ok(bytes)
+    };
+    first(&repository.bucket, &key, read, |one, other| one == other).await
+}
+
+/// The object of a manifest, as it lies in the bucket, where it is the one that somebody has named.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn manifest_object(
+    repository: &Repository,
+    source: &SourceId,
+    named: &Named,
+) -> Result<Option<Bytes>> {
+    let key = layout::manifest(source, &named.backup);
+    let read = |stored: Stored| async move {
+        let bytes = repository.bucket.get_stored(&stored, MAX_ENVELOPE_BYTES as u64).await?;
+        repository.prove(source, &named.backup, bytes.clone())?;
+        Ok(bytes)
+    };
+    match first(&repository.bucket, &key, read, |one, other| one == other).await {
+        Ok(bytes) => Ok(Some(bytes).filter(|bytes| digest(bytes) == named.manifest_sha256)),
+        Err(error) if is_missing(&error) || is_bad_manifest(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use drctl_model::{BackupId, Digest, Header, Lsn, Named, RepositoryId, Timeline};
+    use drctl_model::{BackupId, Digest, Header, Lsn, RepositoryId, Timeline};
     use drctl_store::{Bucket, SigningKey, Trust, encode_drill};
     use object_store::memory::InMemory;
 
@@ -315,6 +357,7 @@ mod tests {
                 shows: None,
                 counted: vec![],
                 left_out: Vec::new(),
+                equal: None,
             },
             run: None,
         }

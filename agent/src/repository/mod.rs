@@ -56,6 +56,7 @@ pub use accept::{Accepted, accept};
 pub use chain::Chains;
 pub use closed::Closed;
 pub use drills::drills;
+pub(crate) use drills::{evidence, manifest_object};
 pub use init::{InitOptions, Made, init, restore_marker};
 pub use inventory::{Inventory, inventory};
 pub use memory::{Memory, Notebook, words};

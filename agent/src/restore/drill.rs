@@ -151,6 +151,7 @@ pub(crate) fn outcome(
                 .take(MOST_LEFT_OUT)
                 .map(|one| shown(one, TARGET_SHOWN))
                 .collect(),
+            equal: None,
         },
         Err(error) => DrillOutcome::Failed { error: Failure::of(error).code.to_owned() },
     }

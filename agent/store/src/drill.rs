@@ -1,10 +1,21 @@
-use drctl_model::{Drill, DrillId, RepositoryId, Role, SourceId};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use drctl_model::{Drill, DrillId, DrillNames, RepositoryId, Role, SourceId};
 
 use crate::dsse::Document;
-use crate::{FormatError, SigningKey, Trust, VerifyingKey};
+use crate::{
+    FormatError, Identities, JsonError, Recipients, SealError, SigningKey, Trust, VerifyingKey,
+    open_bytes, seal_bytes,
+};
 
 /// The most bytes of a drill's evidence.
 pub const MAX_DRILL_BYTES: usize = 64 << 10;
+
+/// The most bytes of the sealed names in it, as text.
+const MAX_SEALED: usize = 40 << 10;
+
+/// The most plain bytes of these names.
+const MAX_NAMES_BYTES: usize = 4 << 20;
 
 const DOCUMENT: Document = Document {
     payload_type: "application/vnd.drctl.drill+json",
@@ -37,9 +48,64 @@ pub fn decode_drill(
     Ok((found, signer))
 }
 
+/// Verifies, then parses evidence that was given away, wherever it lay; gives who signed it too.
+///
+/// # Errors
+/// [`FormatError`]: none of these keys has signed it, or only a newer program reads it.
+pub fn open_drill(bytes: &[u8], trust: &Trust) -> Result<(Drill, VerifyingKey), FormatError> {
+    let (drill, keys) = DOCUMENT.read_by_any::<Drill>(bytes, trust)?;
+    let key = trust.speaker(keys, &drill.source, Role::Drill)?;
+    Ok((drill, key))
+}
+
+/// The field `sealed` of a drill: the names, as many as fit.
+///
+/// # Errors
+/// As [`seal_bytes`].
+pub fn seal_drill_names(names: &DrillNames, recipients: &Recipients) -> Result<String, SealError> {
+    let mut names = names.clone();
+    names.tables.sort_by_key(|table| std::cmp::Reverse(table.rows));
+    loop {
+        let plain = serde_json::to_vec(&names).expect("names are always JSON");
+        let sealed = STANDARD.encode(seal_bytes(&plain, 9, recipients)?);
+        if plain.len() <= MAX_NAMES_BYTES && sealed.len() <= MAX_SEALED {
+            return Ok(sealed);
+        }
+        let fewer = names.tables.len() / 2;
+        if names.tables.is_empty() {
+            names.counted.truncate(names.counted.len() / 2);
+            names.why.truncate(names.why.len().saturating_sub(1));
+        }
+        names.more += (names.tables.len() - fewer) as u64;
+        names.tables.truncate(fewer);
+    }
+}
+
+/// Opens the field `sealed` of a drill; nothing where it has none.
+///
+/// # Errors
+/// As [`open_bytes`].
+pub fn open_drill_names(
+    drill: &Drill,
+    identities: &Identities,
+) -> Result<Option<DrillNames>, SealError> {
+    let Some(sealed) = drill.run.as_ref().and_then(|run| run.sealed.as_ref()) else {
+        return Ok(None);
+    };
+    let damaged = |what: String| SealError::Decompress { what };
+    let sealed = STANDARD
+        .decode(sealed)
+        .map_err(|_| damaged("the sealed names are no base64".to_owned()))?;
+    let plain = open_bytes(&sealed, MAX_NAMES_BYTES, identities)?;
+    let names = serde_json::from_slice(&plain);
+    names
+        .map(Some)
+        .map_err(|error| damaged(format!("the sealed names: {}", JsonError::from(&error))))
+}
+
 #[cfg(test)]
 mod tests {
-    use drctl_model::{BackupId, DrillOutcome, Header, Lsn, Timeline};
+    use drctl_model::{BackupId, DrillOutcome, Equal, Header, Lsn, Timeline};
     use jiff::Timestamp;
 
     use super::*;
@@ -64,6 +130,7 @@ mod tests {
                 shows: Some(Timestamp::UNIX_EPOCH),
                 counted: vec![5],
                 left_out: Vec::new(),
+                equal: None,
             },
             run: None,
         }
@@ -79,7 +146,7 @@ mod tests {
         };
         let good = drill();
         let failed = DrillOutcome::Failed { error: "verification_failed".to_owned() };
-        let equal = DrillOutcome::Equal { tables: 2, rows: 7, others: 3, only_counted: 0 };
+        let equal = DrillOutcome::Equal(Equal { tables: 2, rows: 7, others: 3, only_counted: 0 });
         let dump = Drill { system_id: None, timeline: None, outcome: equal, ..good.clone() };
         for good in [good.clone(), Drill { outcome: failed, ..good.clone() }, dump] {
             let bytes = encode_drill(&good, &key).unwrap();

@@ -10,6 +10,7 @@ mod beat;
 mod bounded;
 mod bucket;
 mod drill;
+mod drill_bundle;
 mod dsse;
 mod error;
 pub mod fault;
@@ -41,7 +42,10 @@ pub use alarm::{Alarm, Odd};
 pub use audit::{MAX_AUDIT_BATCH_BYTES, decode_audit_batch, encode_audit_batch};
 pub use beat::{MAX_BEAT_BYTES, decode_beat, encode_beat, host_id};
 pub use bucket::{Bucket, Entry, Put};
-pub use drill::{MAX_DRILL_BYTES, decode_drill, encode_drill};
+pub use drill::{
+    MAX_DRILL_BYTES, decode_drill, encode_drill, open_drill, open_drill_names, seal_drill_names,
+};
+pub use drill_bundle::{DrillBundle, MAX_BUNDLE_BYTES};
 pub use dsse::MAX_ENVELOPE_BYTES;
 pub use error::{FormatError, JsonError, KeyError, SealError, StoreError, said_by_client};
 pub use kept::{Kept, State, Stored};

@@ -294,6 +294,7 @@ fn drill(minio: &Minio, id: &str) -> Drill {
             shows: None,
             counted: vec![],
             left_out: Vec::new(),
+            equal: None,
         },
         run: None,
     }

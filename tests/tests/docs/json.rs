@@ -117,7 +117,9 @@ fn paths(value: &Value, at: &str, open: &BTreeSet<String>, found: &mut BTreeSet<
 }
 
 /// Objects of whole clusters, their log and drills: held by the test binaries `physical`, `backrest`, `drill`.
-const OF_CLUSTERS: [&str; 13] = [
+const OF_CLUSTERS: [&str; 15] = [
+    "drctl.drill-export/1",
+    "drctl.drill-verify/1",
     "drctl.drill/1",
     "drctl.drills/1",
     "drctl.prune/1",

@@ -1,12 +1,11 @@
 //! Drills of base backups.
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
 use drctl_tests::cluster::Cluster as _;
 
-use crate::common::Shop;
+use crate::common::{Shop, damage};
 
 #[test]
 fn a_cluster_is_recovered_to_the_end_of_its_log_and_thrown_away() {
@@ -58,16 +57,6 @@ fn log_that_is_missing_fails_it() {
     assert!(shop.left().is_empty(), "{:?}", shop.left());
 }
 
-/// Changes a byte in the middle of a file of the repository.
-fn damage(shop: &Shop, path: &Path) {
-    let path = shop.site.path("repository").join(path);
-    let middle = fs::metadata(&path).unwrap().len() / 2;
-    let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, middle).unwrap();
-    file.write_all_at(&[!byte[0]], middle).unwrap();
-}
-
 #[test]
 fn log_that_is_damaged_fails_it() {
     let shop = Shop::cluster();
@@ -87,15 +76,7 @@ fn the_newest_base_backup_is_the_one_that_is_tried() {
     let newest = shop.back_up()["backup"]["backup"].clone();
     let done = shop.drill(0, &["--point", "oldest"]);
     assert_eq!((&done["verdict"], &done["backup"]), (&"pass".into(), &first), "{done}");
-    let mut files = shop.site.files("repository");
-    files.retain(|path| {
-        let name = path.to_string_lossy();
-        name.contains(newest.as_str().unwrap()) && !name.ends_with(".json")
-    });
-    let largest = files
-        .iter()
-        .max_by_key(|path| fs::metadata(shop.site.path("repository").join(path)).unwrap().len());
-    damage(&shop, largest.expect("a segment"));
+    damage(&shop, &shop.largest_of(newest.as_str().unwrap()));
     let done = shop.drill(4, &[]);
     assert_eq!((&done["verdict"], &done["backup"]), (&"fail_data".into(), &newest), "{done}");
 }

@@ -1,6 +1,7 @@
 //! A host whose source `shop` is a server's databases, and whose account can run servers.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -120,4 +121,27 @@ impl Shop {
         files.sort();
         files.iter().map(|path| self.site.path("repository").join(path)).collect()
     }
+
+    /// The largest object of a backup, from the repository's root.
+    pub(crate) fn largest_of(&self, backup: &str) -> PathBuf {
+        let mut files = self.site.files("repository");
+        files.retain(|path| {
+            let name = path.to_string_lossy();
+            name.contains(backup) && !name.ends_with(".json")
+        });
+        let size = |path: &PathBuf| {
+            fs::metadata(self.site.path("repository").join(path)).expect("it is there").len()
+        };
+        files.into_iter().max_by_key(size).expect("an object")
+    }
+}
+
+/// Changes a byte in the middle of a file of the repository.
+pub(crate) fn damage(shop: &Shop, path: &Path) {
+    let path = shop.site.path("repository").join(path);
+    let middle = fs::metadata(&path).unwrap().len() / 2;
+    let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, middle).unwrap();
+    file.write_all_at(&[!byte[0]], middle).unwrap();
 }

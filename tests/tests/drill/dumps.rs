@@ -55,7 +55,7 @@ fn a_dump_is_restored_proven_and_thrown_away() {
     assert_eq!((&shown["drill"], &shown["run"]), (&done["drill"], run), "{shown}");
     // As the page has them.
     for (object, schema, without) in [
-        (&done, "drctl.drill/1", &[][..]),
+        (&done, "drctl.drill/1", &["names"][..]),
         (&shown, "drctl.drill/1", &["hint", "why"]),
         (&all, "drctl.drills/1", &[]),
     ] {

@@ -38,7 +38,7 @@ fn runs(shop: &Shop, agent: &Agent, outcome: &str) -> Value {
 #[test]
 fn the_agent_tries_backups_by_itself() {
     let shop = Shop::open();
-    with_drills(&shop, "latest = 0\nrandom = 0\noldest = 1\n");
+    with_drills(&shop, "latest = 0\nprevious = 0\nworst = 0\nrandom = 0\noldest = 1\n");
     let oldest = shop.back_up()["backup"]["backup"].clone();
     let _ = shop.back_up();
     let agent = agent(&shop);

@@ -19,7 +19,42 @@ pub enum DrillVerb {
         source: String,
         /// The drill: its identifier, or the beginning of exactly one; without one the newest.
         drill: Option<String>,
+        /// The file of the identity that opens the backup: the names of databases and tables are shown.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        identity: Option<PathBuf>,
     },
+    /// Write a drill's signed evidence, with the manifests that it names, into one file to give away.
+    Export(DrillExportArgs),
+    /// Tell whether a file of `drill export` is true, with nothing but a public key: no configuration, catalog or
+    /// network is needed.
+    Verify(DrillVerifyArgs),
+}
+
+/// What `drill export` is told.
+#[derive(Debug, Clone, Args)]
+pub struct DrillExportArgs {
+    /// The source, as it is named in the repository.
+    pub source: String,
+    /// The drill: its identifier, or the beginning of exactly one; without one the newest.
+    pub drill: Option<String>,
+    /// The new file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub to: PathBuf,
+}
+
+/// What `drill verify` is told.
+#[derive(Debug, Clone, Args)]
+pub struct DrillVerifyArgs {
+    /// The bundle, as `drill export` has written it.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub bundle: PathBuf,
+    /// The verifying key of whoever runs the drills or makes the backups: `ed25519:…`. It must come from somewhere else than
+    /// the bundle. May be given several times.
+    #[arg(long, value_name = "KEY", required = true)]
+    pub key: Vec<String>,
+    /// The file of an identity that opens the backups: the names of databases and tables are shown.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub identity: Option<PathBuf>,
 }
 
 /// What `drill run` is told.
@@ -27,7 +62,8 @@ pub enum DrillVerb {
 pub struct DrillRunArgs {
     /// The source, as it is named in the repository.
     pub source: String,
-    /// Which backup to try. With other backups of a cluster than the newest: up to the next one.
+    /// Which backup to try. Any backup of a cluster but the newest is recovered to the end of the next one, and
+    /// compared with that.
     #[arg(long, value_enum, default_value = "latest", value_name = "POINT")]
     pub point: Point,
     /// Try this backup: its identifier, or the beginning of exactly one.
@@ -49,8 +85,12 @@ pub struct DrillRunArgs {
 pub enum Point {
     /// The newest good one; of a cluster: to the end of its WAL.
     Latest,
+    /// The good one before the newest; the newest, where there is only one.
+    Previous,
     /// The oldest good one.
     Oldest,
+    /// The good one with the most WAL to replay, or the largest dump.
+    Worst,
     /// Any good one.
     Random,
 }

@@ -1,6 +1,7 @@
 //! What becomes of a cluster that is proven to be at its target.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::Below;
@@ -35,7 +36,7 @@ pub(super) async fn choose(
     }
     match &request.choice {
         Choice::Stop => {}
-        Choice::Open | Choice::Extract(_) => {
+        Choice::Open | Choice::Extract(_) | Choice::Digest(_) => {
             // A transaction that had not ended at the target still holds its locks, and whoever
             // looks at its tables would wait for ever: it ends when the cluster opens.
             let locks = server.dead_locks().await.context("look for locks at the target")?;
@@ -60,17 +61,29 @@ pub(super) async fn choose(
     Ok(done)
 }
 
-/// Takes out the tables that are wanted.
+/// Takes out the tables that are wanted, or digests all.
 pub(super) async fn read(
     server: &Recovering,
     request: &RecoverRequest<'_>,
     done: &mut Recovered,
     meter: &Meter,
 ) -> Result<()> {
-    let Choice::Extract(tables) = &request.choice else { return Ok(()) };
-    for table in tables {
-        meter.label(format!("extracting {table}"));
-        done.extracted.push(extract(server, table, &request.directory).await?);
+    match &request.choice {
+        Choice::Extract(tables) => {
+            for table in tables {
+                meter.label(format!("extracting {table}"));
+                done.extracted.push(extract(server, table, &request.directory).await?);
+            }
+        }
+        Choice::Digest(key) => {
+            meter.label("digesting all rows");
+            let began = Instant::now();
+            let prepared = done.promoted.then_some(&done.prepared[..]);
+            let shape = server.digest_cluster(*key, prepared, APPLICATION).await;
+            let shape = shape.context("digest what was recovered")?;
+            done.digested = Some((Box::new(shape), began.elapsed()));
+        }
+        Choice::Stop | Choice::Open | Choice::Promote => {}
     }
     Ok(())
 }

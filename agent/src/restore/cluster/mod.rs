@@ -24,10 +24,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::pg::physical::{
-    Layout, PickedTable, Recovering, Recovery, Surroundings, Undecided, UnfitSetting, prepare,
+    ClusterShape, Layout, PickedTable, Recovering, Recovery, Surroundings, Undecided, UnfitSetting,
+    prepare,
 };
 use drctl_engines::sandbox::Sandbox;
-use drctl_model::{Lsn, TableRows};
+use drctl_model::{Lsn, RowKey, TableRows};
 use drctl_policies::recovery::RecoveryPlan;
 use drctl_store::Identities;
 
@@ -69,6 +70,8 @@ pub enum Choice {
     Extract(Vec<PickedTable>),
     /// It becomes a cluster of its own; then its server is stopped.
     Promote,
+    /// All that it holds is digested with this key; then its server is stopped.
+    Digest(RowKey),
 }
 
 /// A table that was taken out.
@@ -98,6 +101,8 @@ pub struct Recovered {
     pub open: Option<Opened>,
     /// The tables that were taken out.
     pub extracted: Vec<Extracted>,
+    /// What it holds, where that was digested, and how long that took.
+    pub digested: Option<(Box<ClusterShape>, Duration)>,
     /// Settings of its own with which its server does not start on this host.
     pub unfit: Vec<UnfitSetting>,
     /// Where files are that lay outside of what its base copied, and what is missing of such.
@@ -124,6 +129,7 @@ impl Recovered {
             prepared: Vec::new(),
             open: None,
             extracted: Vec::new(),
+            digested: None,
             unfit: Vec::new(),
             outside: Vec::new(),
         }

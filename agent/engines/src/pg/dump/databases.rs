@@ -39,7 +39,7 @@ pub(crate) struct Database {
 ///
 /// A name is in the encoding of the database that it was given in: one of another encoding than
 /// UTF-8 takes it for its own.
-fn query() -> String {
+fn query(which: &str) -> String {
     let (name, owner) = ("datname", "pg_catalog.pg_get_userbyid(datdba)");
     let (name_bytes, owner_bytes) = (bytes_of(name), bytes_of(owner));
     format!(
@@ -53,15 +53,24 @@ fn query() -> String {
            pg_catalog.to_jsonb(d) ->> 'daticurules', {name_bytes}
     FROM pg_catalog.pg_database d
     CROSS JOIN (SELECT pg_catalog.getdatabaseencoding() IN ('UTF8', 'SQL_ASCII') AS own) e
-    WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2
+    WHERE datallowconn AND datconnlimit <> -2{which}
     ORDER BY datname"
     )
 }
 
 /// Lists the databases that take connections and are no templates.
 pub(crate) async fn list(client: &Client) -> Result<Vec<Database>, EngineError> {
+    listed(client, " AND NOT datistemplate").await
+}
+
+/// Lists all that take connections.
+pub(crate) async fn all(client: &Client) -> Result<Vec<Database>, EngineError> {
+    listed(client, "").await
+}
+
+async fn listed(client: &Client, which: &str) -> Result<Vec<Database>, EngineError> {
     let failed = |error| EngineError::query("list the databases")(error);
-    let rows = client.query(&query(), &[]).await.map_err(failed)?;
+    let rows = client.query(&query(which), &[]).await.map_err(failed)?;
     rows.iter().map(database).collect::<Result<_, _>>().map_err(failed)
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use drctl_model::{RowDigest, shown};
+use drctl_model::{ProvenTable, RowDigest, shown};
 
 use super::{DumpShape, DumpedTable};
 use crate::pg::server::major_of;
@@ -11,13 +11,15 @@ use crate::pg::server::major_of;
 /// How many things are named that are not the same.
 const NAMED: usize = 100;
 
-/// What of a database that was restored is equal to what was dumped.
+/// What of a database that was restored is equal to what was dumped, or of a cluster to another one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Equality {
     /// Tables whose rows are the same.
     pub tables: u64,
     /// The rows of these.
     pub rows: u64,
+    /// Which tables that are.
+    pub proven: Vec<ProvenTable>,
     /// What was compared by its number alone, or not at all, each with the reason: at most 100.
     pub counted: Vec<String>,
     /// Large objects, sequences and all else that has a name, where these are the same.
@@ -35,7 +37,7 @@ struct Group<'a> {
 }
 
 /// Compares a dump with one of what was restored from it, with its owners and privileges or without.
-pub(super) fn compare(before: &DumpShape, after: &DumpShape, owner: bool) -> Equality {
+pub(in crate::pg) fn compare(before: &DumpShape, after: &DumpShape, owner: bool) -> Equality {
     let mut found = Equality::default();
     let (expected, there) = (groups(before), groups(after));
     let names: BTreeSet<&(&str, &str)> = expected.keys().chain(there.keys()).collect();
@@ -107,7 +109,20 @@ fn groups(dump: &DumpShape) -> BTreeMap<(&str, &str), Group<'_>> {
 }
 
 impl Equality {
-    fn say(&mut self, what: String) {
+    /// Takes what was found of a database of a cluster.
+    pub(in crate::pg) fn take(&mut self, database: &str, of: Equality) {
+        self.tables += of.tables;
+        self.rows += of.rows;
+        self.others += of.others;
+        let database = || shown(database, 100);
+        let of_database = |what: String| format!("{}: {what}", database());
+        let proven = of.proven.into_iter();
+        self.proven.extend(proven.map(|one| ProvenTable { database: database(), ..one }));
+        of.counted.into_iter().for_each(|what| self.count(of_database(what)));
+        of.unlike.into_iter().for_each(|what| self.say(of_database(what)));
+    }
+
+    pub(in crate::pg) fn say(&mut self, what: String) {
         if self.unlike.len() < NAMED {
             self.unlike.push(what);
         }
@@ -117,12 +132,12 @@ impl Equality {
         let name = shown(name, 200);
         let (Some(expected), Some(there)) = (expected, there) else {
             match (expected, there) {
-                (Some(expected), _) => {
-                    self.say(format!("{name} is not there: it had {} rows", expected.rows))
+                (Some(expected), _) if expected.rows > 0 => {
+                    self.say(format!("{name} is not there: it had {} rows", expected.rows));
                 }
-                // One without rows that was not dumped: of a standby, unlogged ones.
+                // One without rows is in one dump alone: a standby's has no unlogged ones.
                 (_, Some(there)) if there.rows > 0 => {
-                    self.say(format!("{name} has {} rows, and was not dumped", there.rows));
+                    self.say(format!("{name} has {} rows, and should not be there", there.rows));
                 }
                 _ => {}
             }
@@ -133,6 +148,8 @@ impl Equality {
         } else if expected.digest == there.digest && expected.digest.is_some() {
             self.tables += 1;
             self.rows += expected.rows;
+            let (database, table) = (String::new(), name);
+            self.proven.push(ProvenTable { database, table, rows: expected.rows });
         } else if expected.digest.is_none() {
             self.count(format!("{name}: no digest was made when it was dumped"));
         } else if expected.copies != there.copies {
@@ -148,7 +165,7 @@ impl Equality {
         }
     }
 
-    fn count(&mut self, what: String) {
+    pub(in crate::pg) fn count(&mut self, what: String) {
         if self.counted.len() < NAMED {
             self.counted.push(what);
         }
@@ -186,7 +203,7 @@ impl Equality {
             match (count(before), count(after)) {
                 (expected, there) if expected == there => self.others += expected,
                 (expected, there) if expected > there => self.say(format!("{what} is missing")),
-                _ => self.say(format!("{what} is there, and was not dumped")),
+                _ => self.say(format!("{what} is there, and should not be")),
             }
         }
     }
@@ -233,7 +250,7 @@ mod tests {
         let gone = dump(&[("a", 2, 7), ("c", 0, 0)]);
         assert_eq!(unlike(&before, &gone), ["s.b is not there: it had 1 rows"]);
         let more = dump(&[("a", 2, 7), ("b", 1, 8), ("c", 1, 1)]);
-        assert_eq!(unlike(&before, &more), ["s.c has 1 rows, and was not dumped"]);
+        assert_eq!(unlike(&before, &more), ["s.c has 1 rows, and should not be there"]);
     }
 
     #[test]
@@ -287,7 +304,7 @@ mod tests {
         assert_eq!(compare(&before, &before, true).others, 2);
         assert_eq!(unlike(&before, &named(&[("TABLE", "t")])), ["index s.i is missing"]);
         let more = named(&[("INDEX", "i"), ("TABLE", "t"), ("RULE", "r")]);
-        assert_eq!(unlike(&before, &more), ["rule s.r is there, and was not dumped"]);
+        assert_eq!(unlike(&before, &more), ["rule s.r is there, and should not be"]);
         let stands = |at: &str| DumpShape {
             stands: [((b"s".to_vec(), b"q".to_vec()), at.as_bytes().to_vec())].into(),
             ..DumpShape::default()

@@ -2,13 +2,14 @@
 
 mod code;
 pub(crate) mod counts;
-mod databases;
+pub(crate) mod databases;
+pub(crate) mod digest_database;
 mod digests;
 mod empty;
-mod equality;
+pub(crate) mod equality;
 mod error;
 mod fit;
-mod globals;
+pub(crate) mod globals;
 mod guard;
 mod leftover;
 mod members;

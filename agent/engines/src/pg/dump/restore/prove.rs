@@ -2,19 +2,12 @@
 
 use std::sync::PoisonError;
 
-use tokio::io::AsyncReadExt as _;
-
 use super::create::Creation;
 use super::waits::unblocked;
 use crate::common::EngineError;
+use crate::pg::dump::digest_database::digest_database;
 use crate::pg::dump::equality::{Equality, compare};
-use crate::pg::dump::stream::{WatchedRead, Watcher};
-use crate::pg::dump::{DatabaseTarget, DumpShape, DumpWalker};
-use crate::pg::server::session::Session;
-use crate::pg::server::{spelling, tools};
-
-/// How much is read at once.
-const AT_ONCE: usize = 256 << 10;
+use crate::pg::dump::{DatabaseTarget, DumpShape};
 
 impl DatabaseTarget {
     /// Dumps the database once more and compares that with the dump that was restored: the rows of each table
@@ -32,31 +25,8 @@ impl DatabaseTarget {
     }
 
     async fn dumped_again(&self) -> Result<DumpShape, EngineError> {
-        let creation = &self.creation;
-        let (server, application) = (&creation.server, &creation.application);
-        let session = Session::open(server, &server.maintenance_database, application).await?;
-        let found = tools::find(server, "pg_dump", &session.version().await?).await?;
-        let pgpass = server.pgpass(&found.version)?;
-        let reached = spelling::reached_by(&session.client, &creation.name).await;
-        let tool = session.reached().tool(&found, application, pgpass.as_ref(), session.superuser);
-        let tool = tool.args(&["--format=custom", "--compress=0"]).arg(server.dbname(&reached));
-        let key = creation.facts.digests.as_ref().map(|digests| digests.key);
-        let watcher = Watcher::by(DumpWalker::new().with_key(key).with_names());
-        let (output, running) = tool.start_writer()?;
-        let output = WatchedRead::new(Vec::new(), output, watcher.clone());
-        let mut output = Box::pin(output.within("pg_dump", server.silence));
-        let mut bytes = vec![0; AT_ONCE];
-        let read = loop {
-            match output.read(&mut bytes).await {
-                Ok(0) => break Ok(()),
-                Ok(_) => {}
-                Err(error) => break Err(EngineError::io("read the output of pg_dump")(error)),
-            }
-        };
-        drop(output);
-        // It knows best why it wrote no more.
-        running.wait_within(server.silence).await?.success()?;
-        read?;
-        watcher.written("pg_dump", &format!("database {}", creation.name))
+        let Creation { server, application, name, facts, .. } = &self.creation;
+        let key = facts.digests.as_ref().map(|digests| digests.key);
+        digest_database(server, (name, application), key, None).await
     }
 }
