@@ -21,7 +21,7 @@ pub(super) use audit::AuditVerb;
 pub(super) use drill::{DrillRunArgs, DrillVerb, DrillVerifyArgs, Point};
 pub(super) use notify::NotifyVerb;
 pub(super) use policy::{PolicyVerb, SimulateArgs};
-pub(super) use report::ReportArgs;
+pub(super) use report::{ReportArgs, ReportFormat};
 pub(super) use restore::RestoreArgs;
 pub(super) use stanza::StanzaVerb;
 pub(super) use statements::{StatementVerb, UnfreezeArgs};

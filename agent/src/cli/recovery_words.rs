@@ -8,6 +8,7 @@ use drctl_model::{shown, total};
 use drctl_policies::recovery::{RecoveryPlan, Target};
 use serde_json::{Value, json};
 
+use super::forecast::{forecast_json, forecast_words};
 use super::screen::{NAME_SHOWN, count, line};
 use crate::host::figures::{bytes, number, span};
 use crate::host::shell::word;
@@ -60,6 +61,7 @@ pub(super) fn checks(plan: &RecoveryPlan, outlook: &Outlook, why: Option<&str>) 
     });
     let estimate = json!({
         "fetch_seconds": outlook.fetch, "replay_seconds": replay_seconds(plan, outlook),
+        "drills": outlook.drills.as_ref().map(forecast_json),
     });
     (checks, estimate)
 }
@@ -91,6 +93,9 @@ fn write_outlook(plan: &RecoveryPlan, outlook: &Outlook, why: Option<&str>, text
         ),
         _ => write!(text, "; not known for the replay: none was measured on this host yet"),
     };
+    if let Some(told) = &outlook.drills {
+        let _ = write!(text, "\n  by drills: {}", forecast_words(told));
+    }
     for thing in &outlook.host.missing {
         let _ = write!(text, "\n  MISSING: {}", line(thing));
     }

@@ -3,6 +3,7 @@
 
 mod discover;
 mod doctor;
+mod drill_record;
 mod reconcile;
 mod report;
 mod status;
@@ -11,6 +12,7 @@ mod watch;
 
 pub(crate) use discover::{Discovered, Discovery, discover};
 pub use doctor::doctor;
+pub use drill_record::{DrillRecord, DueDrill};
 pub(crate) use reconcile::note_lost_log;
 pub use reconcile::{Compared, Renewed, check, rebuild};
 pub use report::{Backups, Report, Runs, report};

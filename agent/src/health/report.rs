@@ -1,19 +1,21 @@
 //! What was done for a source in a time, and where it stands at its end.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Result;
 use drctl_catalog::{Catalog, KEPT};
-use drctl_model::{BackupSummary, Job, JobKind, JobState, SourceId, shown};
+use drctl_model::{BackupId, BackupSummary, Drill, Job, JobKind, JobState, SourceId, shown};
 use jiff::Timestamp;
 
-use super::{Health, Judged, SourceStatus, status};
+use super::drill_record::OfSource;
+use super::{DrillRecord, Health, Judged, SourceStatus, status};
 use crate::host::Setup;
 use crate::host::figures::{bytes, number, span};
 use crate::jobs::{Past, last_runs, noted};
-use crate::repository::Memory;
 use crate::repository::chain::Family;
 use crate::repository::inventory::there;
+use crate::repository::{Memory, drills};
 
 /// So many backups are looked at; of other jobs the catalog itself keeps so few that all are.
 const LOOKED_AT: usize = 1_000;
@@ -38,6 +40,8 @@ pub struct Report {
     pub made: Backups,
     /// All that are there.
     pub kept: Backups,
+    /// The drills of that time, wherever they were run; why they are not known.
+    pub drills: Result<DrillRecord, String>,
     /// What ran on this host, one of each kind of which anything did; nothing where that is not known.
     pub runs: Option<Vec<Runs>>,
 }
@@ -91,6 +95,8 @@ pub async fn report(
         let is_good = |one: &BackupSummary| one.is_good() && family.broken(one).is_none();
         let made = all.iter().filter(|one| one.finished > from && one.finished <= to);
         let (made, kept) = (backups(made, is_good), backups(&all, is_good));
+        let good = all.iter().filter(|one| is_good(one)).map(|one| one.backup.clone()).collect();
+        let drills = drilled(&setup, &status.source, &good, (from, to)).await;
         let mut ran = Vec::new();
         // Of reports those who read one know.
         for kind in JobKind::ALL.into_iter().filter(|kind| *kind != JobKind::Report) {
@@ -102,6 +108,7 @@ pub async fn report(
             findings: status.findings(),
             made,
             kept,
+            drills: drills.map_err(|error| format!("{error:#}")),
             runs: status.forgotten.is_none().then_some(ran),
             status,
             from,
@@ -109,6 +116,26 @@ pub async fn report(
         });
     }
     Ok(reports)
+}
+
+/// The drills of a source in a time.
+async fn drilled(
+    setup: &Setup,
+    source: &SourceId,
+    kept: &BTreeSet<BackupId>,
+    time: (Timestamp, Timestamp),
+) -> Result<DrillRecord> {
+    let repository = setup.repository().await?;
+    let found = drills(&repository, source, &mut Vec::new()).await?;
+    let found: Vec<Drill> = found.into_iter().map(|(drill, _)| drill).collect();
+    let policy = setup.config.sources.get(source).map(|source| &source.policy);
+    let of = OfSource {
+        schedule: policy.and_then(|policy| policy.drill.schedule.as_ref()),
+        drills: &found,
+        kept,
+        rto: policy.and_then(|policy| policy.objectives.rto),
+    };
+    Ok(DrillRecord::of(&of, time, setup.clock.now()))
 }
 
 fn backups<'a>(
@@ -167,6 +194,27 @@ impl Report {
     /// For people, in lines.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
+        let mut lines = self.facts();
+        let amiss = self.amiss();
+        let told = amiss.iter().take(FINDINGS);
+        lines.extend(
+            told.map(|one| format!("{}: {}", one.health.as_str(), shown(&one.text, TEXT_TOLD))),
+        );
+        if amiss.len() > FINDINGS {
+            lines.push(format!("and {} more: `drctl status`", amiss.len() - FINDINGS));
+        }
+        lines
+    }
+
+    /// What is amiss, the worst first: its words may name what is in the databases.
+    #[must_use]
+    pub fn amiss(&self) -> Vec<&Judged> {
+        self.findings.iter().filter(|one| one.health != Health::Good).collect()
+    }
+
+    /// The same without what is amiss: nothing of it names what is in the databases.
+    #[must_use]
+    pub fn facts(&self) -> Vec<String> {
         let Report { status, made, kept, .. } = self;
         let (from, to, health) = (self.from, self.to, self.health().as_str());
         let mut lines = vec![
@@ -188,20 +236,15 @@ impl Report {
             ),
             Err(why) => format!("WAL: where it stands is not known: {}", shown(why, TEXT_TOLD)),
         }));
+        lines.push(match &self.drills {
+            Ok(drills) => drills.words(),
+            Err(why) => format!("drills: not known: {}", shown(why, TEXT_TOLD)),
+        });
         let runs = self.runs.as_ref().map(|runs| runs.iter().map(Runs::words).collect::<Vec<_>>());
         let runs = runs
             .map(|runs| if runs.is_empty() { "none on record".into() } else { runs.join("; ") });
         let unknown = "not known: what this host remembered is lost, or in part";
         lines.push(format!("runs on this host: {}", runs.as_deref().unwrap_or(unknown)));
-        let amiss: Vec<&Judged> =
-            self.findings.iter().filter(|one| one.health != Health::Good).collect();
-        let told = amiss.iter().take(FINDINGS);
-        lines.extend(
-            told.map(|one| format!("{}: {}", one.health.as_str(), shown(&one.text, TEXT_TOLD))),
-        );
-        if amiss.len() > FINDINGS {
-            lines.push(format!("and {} more: `drctl status`", amiss.len() - FINDINGS));
-        }
         lines
     }
 }

@@ -16,6 +16,7 @@ use super::faults::{is_bad_manifest, is_missing, is_newer, is_unsigned};
 use super::first::first;
 use super::memory::NEWER;
 use super::named::Names;
+use super::rto::is_proven;
 use super::{Repository, horizon};
 
 /// The code of what a drill has left and cannot be believed.
@@ -97,7 +98,7 @@ pub async fn drills(
 
 /// What was met on the way to drills that count.
 #[derive(Default)]
-struct Not {
+pub(super) struct Not {
     /// What does not count, and why.
     errors: Vec<(DrillId, anyhow::Error)>,
     /// How many objects were not read, though fewer drills were found than were wanted.
@@ -106,7 +107,7 @@ struct Not {
 
 /// The newest drills that count, newest first: as many as are wanted, or until they are enough, found among as
 /// many objects as may be read.
-async fn newest(
+pub(super) async fn newest(
     repository: &Repository,
     source: &SourceId,
     (wanted, may_read): (usize, usize),
@@ -167,8 +168,11 @@ impl Passed {
     fn of(drill: &Drill) -> Option<Self> {
         let took = SignedDuration::from_millis(i64::try_from(drill.took_ms).ok()?);
         let at = drill.started.checked_add(took).ok()?;
-        let proven = matches!(drill.outcome, DrillOutcome::Proven { .. } | DrillOutcome::Equal(_));
-        proven.then(|| Passed { drill: drill.drill.clone(), at, backup: drill.base.clone() })
+        is_proven(drill).then(|| Passed {
+            drill: drill.drill.clone(),
+            at,
+            backup: drill.base.clone(),
+        })
     }
 }
 

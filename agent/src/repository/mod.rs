@@ -26,6 +26,7 @@ pub(crate) mod newest;
 mod open;
 pub(crate) mod removed;
 pub(crate) mod removed_of;
+pub(crate) mod rto;
 pub(crate) mod say;
 pub mod statements;
 pub(crate) mod strays;

@@ -62,8 +62,9 @@ impl Shop {
         shop
     }
 
-    /// Backs up with a clock that is so many days behind.
-    pub(crate) fn back_up_days_ago(&self, days: u32) {
+    /// Runs drctl in JSON mode with a clock that is so many days behind.
+    #[track_caller]
+    pub(crate) fn days_ago(&self, days: u32, arguments: &[&str]) -> Ran {
         // Its clock begins behind the change of accounts: what root makes of it no other account may open.
         let clock = [
             format!("LD_PRELOAD={}", faketime()),
@@ -73,8 +74,14 @@ impl Shop {
             format!("DRCTL_CONFIG={}", self.site.config().display()),
         ];
         let mut command = self.as_owner("env");
-        command.args(clock).arg(self.program()).args(["--json", "backup", "shop"]);
-        let _ = Ran::of(&command.output().expect("start drctl")).ended(0);
+        command.args(clock).arg(self.program()).arg("--json").args(arguments);
+        Ran::of(&command.output().expect("start drctl"))
+    }
+
+    /// Backs up with a clock that is so many days behind.
+    #[track_caller]
+    pub(crate) fn back_up_days_ago(&self, days: u32) {
+        let _ = self.days_ago(days, &["backup", "shop"]).ended(0);
     }
 
     /// Runs a drill, which must end with this exit code, and gives its answer.

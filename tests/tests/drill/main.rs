@@ -7,4 +7,5 @@ mod common;
 mod damage;
 mod dumps;
 mod left;
+mod reported;
 mod scheduled;

@@ -14,10 +14,15 @@ const DRILLS: &str = "0 3 29 2 *";
 
 /// Asks for drills in the policy, and no backups.
 fn with_drills(shop: &Shop, more: &str) {
+    with_drills_at(shop, DRILLS, more);
+}
+
+/// The same at other times.
+pub(crate) fn with_drills_at(shop: &Shop, schedule: &str, more: &str) {
     let path = shop.site.path("etc/policies.d/daily.toml");
     let text =
         "schedule = \"0 2 29 2 *\"\n\n[retention]\nlast = 3\n\n[objectives]\nrpo = \"3650d\"\n";
-    fs::write(&path, format!("{text}\n[drill]\nschedule = \"{DRILLS}\"\n{more}"))
+    fs::write(&path, format!("{text}\n[drill]\nschedule = \"{schedule}\"\n{more}"))
         .expect("a policy");
     give_away(&path);
 }

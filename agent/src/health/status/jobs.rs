@@ -78,8 +78,25 @@ impl SourceStatus {
     }
 
     /// Looks, drills and streams of log that did not end well. None speaks against a backup, so that
-    /// they are told and the source is as good as before.
+    /// they are told and the source is as good as before; but for a drill whose evidence does.
     pub(super) fn of_other_jobs(&self) -> impl Iterator<Item = Judged> {
+        let of_jobs: Vec<Judged> = self.of_each_job().collect();
+        let is_told = of_jobs.iter().any(|one| one.code == FindingCode::DrillFailed);
+        of_jobs.into_iter().chain(self.of_evidence().filter(|_| !is_told))
+    }
+
+    /// A drill that failed, on whatever host, by its evidence.
+    fn of_evidence(&self) -> Option<Judged> {
+        let failed = self.drill.failed.as_ref()?;
+        let source = &self.source;
+        let text = format!(
+            "the newest drill, {failed}, failed: the data are not proven until one passes; \
+             `drctl drill show {source} --identity FILE` tells why"
+        );
+        Some(Judged::attention(FindingCode::DrillFailed, "", text))
+    }
+
+    fn of_each_job(&self) -> impl Iterator<Item = Judged> {
         self.jobs.iter().filter_map(|last| match last.job.kind {
             JobKind::Verify => self.of_look(last.ended.as_ref()?),
             JobKind::Drill => self.of_drill(last.ended.as_ref()?),
@@ -106,7 +123,9 @@ impl SourceStatus {
             bad(job)?,
             self.source
         );
-        Some(told(FindingCode::DrillFailed, job, text))
+        let told = told(FindingCode::DrillFailed, job, text);
+        let speaks = self.drill.failed.is_some();
+        Some(if speaks { Judged { health: Health::Attention, ..told } } else { told })
     }
 
     /// That no log is streamed any more, unless log has come by another way since.

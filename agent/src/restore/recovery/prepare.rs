@@ -8,11 +8,13 @@ use drctl_engines::pg::physical::{HostReport, check_host, may_load, may_run, roo
 use drctl_engines::pg::server_program;
 use drctl_engines::sandbox::{Sandbox, look_for_sandbox};
 use drctl_model::{ClusterNeeds, External, Outside, shown, total};
+use drctl_policies::rto::Forecast;
 use drctl_store::{Identities, open_facts};
 
 use super::{Planned, Refusal};
 use crate::host::AgentError;
 use crate::repository::Proven;
+use crate::repository::rto::foretold;
 use crate::restore::cluster::{
     Choice, Kept, Rate, Step, Whose, is_begun, kept, last_rate, waits, whose_number,
 };
@@ -37,6 +39,8 @@ pub struct Outlook {
     pub fetch: Option<f64>,
     /// How fast log was replayed the last time.
     pub replay: Option<Rate>,
+    /// How long all of it will take, by drills of the source.
+    pub drills: Option<Forecast>,
 }
 
 /// All that is needed to begin, looked at before anything is touched.
@@ -112,6 +116,7 @@ pub async fn prepare(planned: &Planned<'_>, reckon: bool) -> Result<Prepared> {
     let sandbox = sandbox(request.without_sandbox).await?;
     let begun = if request.resume { kept(directory)? } else { None };
     let external = backup.manifest.kind.external().cloned();
+    let plain = backup.manifest.plain_bytes();
     let mut prepared = match external {
         Some(external) => Box::pin(archived(planned, &backup, (&external, begun), bin_dir)).await?,
         None => Box::pin(stored(planned, backup, begun, (bin_dir, reckon))).await?,
@@ -121,6 +126,14 @@ pub async fn prepare(planned: &Planned<'_>, reckon: bool) -> Result<Prepared> {
     prepared.outlook.host.notes.extend(lacks);
     prepared.outlook.without_sandbox = request.without_sandbox;
     prepared.outlook.replay = last_rate(&setup.config.paths.state_dir);
+    if reckon {
+        let bytes = plain.saturating_add(planned.plan.log_bytes);
+        let told = foretold(&planned.repository, &request.source, bytes, setup.clock.now()).await;
+        prepared.outlook.drills = told.unwrap_or_else(|error| {
+            tracing::warn!("how long drills took is not known: {error:#}");
+            None
+        });
+    }
     Ok(Prepared { sandbox, user: server.user, ..prepared })
 }
 

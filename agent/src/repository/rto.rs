@@ -1,0 +1,42 @@
+//! How long a restore will take, by the evidence of drills.
+
+use anyhow::Result;
+use drctl_model::{Drill, DrillOutcome, SourceId};
+use drctl_policies::rto::{Forecast, Measured, forecast};
+use jiff::Timestamp;
+
+use super::Repository;
+use super::drills::newest;
+
+/// So many drills foretell, the newest, found among so many objects.
+const MOST: (usize, usize) = (50, 200);
+
+/// What a drill measured of a restore; nothing where nothing was proven, or it was done by hand.
+#[must_use]
+pub(crate) fn measured(drill: &Drill) -> Option<Measured> {
+    let run = drill.run.as_ref()?;
+    is_proven(drill).then_some(())?;
+    Some(Measured { at: drill.started, bytes: run.bytes?, ms: run.restore_ms() })
+}
+
+/// Whether it proved its data, in whatever time.
+#[must_use]
+pub(crate) fn is_proven(drill: &Drill) -> bool {
+    matches!(drill.outcome, DrillOutcome::Proven { .. } | DrillOutcome::Equal(_))
+}
+
+/// How long a restore of so many bytes will take; nothing where no drill has measured one.
+///
+/// # Errors
+/// [`StoreError`](drctl_store::StoreError) of a bucket that cannot be read.
+pub(crate) async fn foretold(
+    repository: &Repository,
+    source: &SourceId,
+    bytes: u64,
+    now: Timestamp,
+) -> Result<Option<Forecast>> {
+    let (drills, _) = newest(repository, source, MOST, |_| false).await?;
+    let measured: Vec<Measured> =
+        drills.iter().rev().filter_map(|(drill, _)| measured(drill)).collect();
+    Ok(forecast(&measured, (bytes, now), None))
+}
