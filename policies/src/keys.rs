@@ -2,11 +2,12 @@
 
 use crate::agent::AGENT;
 use crate::discover::DISCOVER;
+use crate::drill::DRILL;
 use crate::engine;
 use crate::hooks::HOOKS;
 use crate::notify::NOTIFY;
 use crate::throttle::THROTTLE;
-use crate::timing::{DRILL, LOG_INDEX, PRUNE, REPORT, VERIFY, WINDOW};
+use crate::timing::{LOG_INDEX, PRUNE, REPORT, VERIFY, WINDOW};
 
 /// A key: what it takes, whether it must be there, and what holds when it is not.
 #[derive(Clone, Copy)]

@@ -12,6 +12,7 @@ mod bech32;
 mod config;
 mod diagnostic;
 mod discover;
+mod drill;
 mod engine;
 mod hooks;
 mod job_rights;
@@ -46,6 +47,7 @@ pub use agent::AgentSettings;
 pub use config::{Config, Keys, Limits, parse, policies_dir};
 pub use diagnostic::{Diagnostic, SourceFile};
 pub use discover::DiscoverSettings;
+pub use drill::{DrillCheck, DrillPolicy, DrillWeights};
 pub use engine::*;
 pub use hooks::{Hook, HookDoes, HookRequest, Moment};
 pub use job_rights::{JobRights, May, StanzaRights, parse_job_rights};
@@ -62,9 +64,7 @@ pub use signers::TrustedKey;
 pub use source::Source;
 pub use template::{SUPERUSER, Setting, SourceTemplate, Template, source_lines, template};
 pub use throttle::{LONGEST_PAUSE, Pause, Throttle, WorkLimits, limits_at};
-pub use timing::{
-    DrillPolicy, DrillWeights, LogIndexPolicy, PrunePolicy, ReportPolicy, VerifyPolicy,
-};
+pub use timing::{LogIndexPolicy, PrunePolicy, ReportPolicy, VerifyPolicy};
 pub use window::{Blackout, Window, may_begin};
 
 /// A commented main file, as an operator would write it.

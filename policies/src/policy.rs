@@ -6,12 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 
 use crate::diagnostic::{Report, did_you_mean, show};
+use crate::drill::DrillPolicy;
 use crate::policy_checks;
 use crate::reader::{Reader, Text};
 use crate::schedule::{Schedule, time_zone};
-use crate::timing::{
-    self, DrillPolicy, LogIndexPolicy, PrunePolicy, ReportPolicy, Timing, VerifyPolicy,
-};
+use crate::timing::{self, LogIndexPolicy, PrunePolicy, ReportPolicy, Timing, VerifyPolicy};
 use crate::units::{as_optional_seconds, as_seconds};
 use crate::window::{Blackout, Window, may_begin};
 
@@ -282,7 +281,8 @@ mod tests {
             report: ReportPolicy { schedule: None },
             drill: DrillPolicy {
                 schedule: None,
-                weights: timing::DrillWeights {
+                checks: Vec::new(),
+                weights: crate::DrillWeights {
                     latest: 1,
                     previous: 0,
                     worst: 0,

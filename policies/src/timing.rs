@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use drctl_model::{JobKind, PointWanted};
+use drctl_model::JobKind;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::diagnostic::show;
+use crate::drill::{DrillPolicy, read_drill};
 use crate::keys::Kind::Text;
-use crate::keys::{DAY, Key, Kind, MINUTE, duration, number};
+use crate::keys::{DAY, Key, Kind, duration};
 use crate::policy::Policy;
 use crate::policy_checks;
 use crate::reader::{self, Reader};
@@ -56,30 +57,6 @@ pub(crate) static REPORT: &[Key] = &[Key::optional(
     "When to tell [notify] what was done and where the source stands; absent: only by hand.",
 )];
 
-pub(crate) static DRILL: &[Key] = &[
-    Key::optional(
-        "schedule",
-        Text,
-        "When to try a backup in a scratch server; absent: only by hand.",
-    ),
-    weight("latest", "4", "The weight of the newest good backup."),
-    weight("previous", "2", "The weight of the good backup before the newest."),
-    weight("worst", "2", "The weight of the good backup with the most WAL to replay."),
-    weight("random", "1", "The weight of any good backup."),
-    weight("oldest", "1", "The weight of the oldest good backup."),
-    Key::with_default(
-        "max_duration",
-        duration(10 * MINUTE, 30 * DAY),
-        "24h",
-        "A drill that takes longer is ended.",
-    ),
-];
-
-/// How often a drill tries this backup, beside the others.
-const fn weight(name: &'static str, default: &'static str, is: &'static str) -> Key {
-    Key::with_default(name, number(0, 1_000), default, is)
-}
-
 /// When indexes are written, where nobody says otherwise.
 const EVERY_NIGHT: &str = "40 4 * * *";
 
@@ -98,48 +75,6 @@ pub struct LogIndexPolicy {
 pub struct ReportPolicy {
     /// When it is due; `None`: only by hand.
     pub schedule: Option<Schedule>,
-}
-
-/// When a backup is tried in a scratch server, and which.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DrillPolicy {
-    /// When it is due; `None`: only by hand.
-    pub schedule: Option<Schedule>,
-    /// How often each is tried beside the others; together at least 1.
-    pub weights: DrillWeights,
-    /// What takes longer is ended. 10 minutes to 30 days.
-    #[serde(rename = "max_duration_seconds", serialize_with = "as_seconds")]
-    pub max_duration: Duration,
-}
-
-/// How often a drill tries which backup, beside the others. Each 0 to 1 000.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct DrillWeights {
-    /// The newest good one.
-    pub latest: u32,
-    /// The good one before it.
-    pub previous: u32,
-    /// The good one with the most WAL to replay, or the largest dump.
-    pub worst: u32,
-    /// Any good one.
-    pub random: u32,
-    /// The oldest good one.
-    pub oldest: u32,
-}
-
-impl DrillWeights {
-    /// Each, in the order in which a number chooses among them.
-    #[must_use]
-    pub fn each(&self) -> [(PointWanted, u32); 5] {
-        let DrillWeights { latest, previous, worst, random, oldest } = *self;
-        [
-            (PointWanted::Latest, latest),
-            (PointWanted::Previous, previous),
-            (PointWanted::Worst, worst),
-            (PointWanted::Random, random),
-            (PointWanted::Oldest, oldest),
-        ]
-    }
 }
 
 /// When what no policy keeps is removed.
@@ -234,32 +169,13 @@ pub(crate) fn read(reader: &Reader<'_>, zone: Option<&TimeZone>) -> Timing {
     Timing { schedule, jitter, window, blackout, prune, verify, log_index, report, drill }
 }
 
-fn read_drill(reader: &Reader<'_>, zone: &TimeZone) -> Option<DrillPolicy> {
-    let schedule = read_schedule(reader, zone);
-    let weights = DrillWeights {
-        latest: reader.number("latest")?,
-        previous: reader.number("previous")?,
-        worst: reader.number("worst")?,
-        random: reader.number("random")?,
-        oldest: reader.number("oldest")?,
-    };
-    if weights.each().iter().all(|(_, weight)| *weight == 0) {
-        let message = "these weights choose no backup";
-        let advice = "give one of latest, previous, worst, random and oldest a weight above 0";
-        reader.report.advise(&reader.span, message, advice);
-        return None;
-    }
-    let max_duration = reader.duration("max_duration")?;
-    Some(DrillPolicy { schedule, weights, max_duration })
-}
-
 fn read_log_index(reader: &Reader<'_>, zone: &TimeZone) -> LogIndexPolicy {
     let never = reader.text("schedule").is_some_and(|text| text.value == NEVER);
     let schedule = if never { None } else { read_schedule(reader, zone) };
     LogIndexPolicy { schedule }
 }
 
-fn read_schedule(reader: &Reader<'_>, zone: &TimeZone) -> Option<Schedule> {
+pub(crate) fn read_schedule(reader: &Reader<'_>, zone: &TimeZone) -> Option<Schedule> {
     let text = reader.text("schedule")?;
     match Schedule::new(text.value, zone.clone()) {
         Ok(schedule) => Some(schedule),

@@ -12,6 +12,7 @@ mod cluster;
 mod digest;
 mod drill;
 mod drill_names;
+mod drill_run;
 mod engine;
 mod external;
 mod facts;
@@ -63,11 +64,12 @@ pub use classified::{Class, Classified};
 pub use clock::{Clock, SystemClock};
 pub use cluster::{ClusterNeeds, DatabaseNeeds, Extension, TableFile};
 pub use digest::{Digest, DigestError};
-pub use drill::{
-    Drill, DrillHost, DrillObjectives, DrillOutcome, DrillPhase, DrillPoint, DrillRun, Equal,
-    PhaseClock, PointWanted, Verdict,
-};
+pub use drill::{Drill, DrillOutcome, Equal, Verdict};
 pub use drill_names::{DrillNames, ProvenTable};
+pub use drill_run::{
+    CheckDone, DrillHost, DrillObjectives, DrillPhase, DrillPoint, DrillRun, PhaseClock,
+    PointWanted,
+};
 pub use engine::Engine;
 pub use external::{
     External, ExternalType, LabelError, Origin, PGBACKREST, is_stanza, label_begun, label_type,

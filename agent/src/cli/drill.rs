@@ -182,6 +182,10 @@ fn run_text(run: &DrillRun) -> String {
     if let Some(seed) = run.point.seed {
         let _ = write!(text, "\n  chosen by --seed {seed} among {}", count(run.point.of, "backup"));
     }
+    for check in &run.checks {
+        let said = if check.passed { "as expected" } else { "NOT as expected" };
+        let _ = write!(text, "\n  check {}: {said}", shown(&check.name, NAME_SHOWN));
+    }
     for deviation in &run.deviations {
         let _ = write!(text, "\n  note: {}", line(deviation));
     }

@@ -2,7 +2,6 @@
 //! base backup of it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::Equality;
@@ -11,13 +10,14 @@ use drctl_model::{DrillNames, DrillOutcome, DrillPhase, Equal, Manifest, RowKey,
 use drctl_policies::recovery::Target;
 
 use super::blame::LeadsNowhere;
+use super::checks::questions;
 use super::clocks::Clocks;
 use super::scratch_dir::clear;
 use super::which::Next;
-use super::{Came, DrillRequest, blame};
+use super::{Came, DrillRequest, blame, checks, checks_of};
 use crate::host::figures::count;
 use crate::host::{Failure, Meter, Setup, Stop};
-use crate::restore::cluster::Choice;
+use crate::restore::cluster::{Choice, Proved, Proving};
 use crate::restore::recovery::{RecoveryRequest, Refusal, plan, prepare, refused, replay, resume};
 use crate::restore::{Tried, outcome};
 
@@ -31,8 +31,8 @@ struct Recovered {
     deviations: Vec<String>,
     /// Bytes of the WAL that was replayed.
     log_bytes: u64,
-    /// What it holds, where that was digested, and how long that took.
-    digested: Option<(Box<ClusterShape>, Duration)>,
+    /// What was found by looking at it.
+    proved: Proved,
 }
 
 /// What is needed for one recovery.
@@ -64,59 +64,74 @@ pub(super) async fn run(
     // So that who has seen one digest can tell nothing of another.
     let key = next.map(|_| RowKey(rand::random()));
     let to = next.map_or(Target::Latest, |next| Target::Lsn { lsn: next.stop, inclusive: false });
-    let one = recovered(&place, manifest.backup.as_str(), (to.clone(), key), Some(clocks)).await?;
-    let Recovered { tried, outcome, mut deviations, log_bytes, digested } = one;
+    let asked = checks_of(setup, &request.source);
+    let how = Proving { digest: key, questions: questions(asked) };
+    let one = recovered(&place, manifest.backup.as_str(), (to.clone(), how), Some(clocks)).await?;
+    let Recovered { tried, outcome, deviations, log_bytes, proved } = one;
     let bytes = manifest.plain_bytes().saturating_add(log_bytes);
-    let (Some(next), Some((found, took))) = (next, digested) else {
-        return Ok((Came { bytes, server, deviations, ..Came::of(outcome, Vec::new()) }, tried));
-    };
-    clocks.next_since(DrillPhase::Verifying, took);
-    clocks.next(DrillPhase::Comparing);
+    let Proved { shape, answers, took } = proved;
+    if !took.is_zero() {
+        clocks.next_since(DrillPhase::Verifying, took);
+    }
+    let mut came = Came { bytes, server, deviations, ..Came::of(outcome, Vec::new()) };
+    if let (Some(next), Some(found)) = (next, shape) {
+        clocks.next(DrillPhase::Comparing);
+        came = compared(&place, (came, next), (found, to, key)).await?;
+    }
+    Ok((checks::judged(came, asked, &answers), tried))
+}
+
+/// Recovers the next base backup to the same position, and compares both.
+///
+/// # Errors
+/// [`AgentError::Interrupted`](crate::host::AgentError::Interrupted).
+async fn compared(
+    place: &Place<'_>,
+    (came, next): (Came, &Next),
+    (found, to, key): (ClusterShape, Target, Option<RowKey>),
+) -> Result<Came> {
     let with = Some(next.backup.clone());
     let expected = async {
-        clear(directory)?;
-        let other = recovered(&place, next.backup.backup.as_str(), (to, key), None).await?;
-        other.digested.context("the base backup that it is compared with was not digested")
+        clear(place.directory)?;
+        let how = Proving { digest: key, questions: Vec::new() };
+        let other = recovered(place, next.backup.backup.as_str(), (to, how), None).await?;
+        other.proved.shape.context("the base backup that it is compared with was not digested")
     };
     match expected.await {
-        Ok((expected, _)) => {
-            let came = judged(outcome, next, found.compared_with(&expected));
-            Ok((Came { with, bytes, server, deviations, ..came }, tried))
-        }
-        Err(error) if stop.is_requested() => Err(error),
+        Ok(expected) => Ok(Came { with, ..judged(came, next, found.compared_with(&expected)) }),
+        Err(error) if place.stop.is_requested() => Err(error),
         Err(error) => {
-            let failed = blame::outcome(&error, DrillPhase::Recovering);
+            let outcome = blame::outcome(&error, DrillPhase::Recovering);
             let failure = Failure::of(&error);
             let mut why = blame::why(&failure);
             why.iter_mut().for_each(|why| {
                 *why = format!("base backup {}, to compare it with: {why}", next.backup.backup);
             });
-            if matches!(failed, DrillOutcome::Failed { .. }) {
-                return Ok((
-                    Came { with, bytes, server, deviations, ..Came::of(failed, why) },
-                    tried,
-                ));
+            if matches!(outcome, DrillOutcome::Failed { .. }) {
+                return Ok(Came { with, outcome, why, ..came });
             }
             // It was recovered all the same.
             let text = "it could not be compared with the next base backup on this host";
-            deviations.push(format!("{text} ({})", failure.code));
             tracing::warn!("{text}: {}", why.join("; "));
-            Ok((Came { bytes, server, deviations, ..Came::of(outcome, why) }, tried))
+            let mut came = Came { why, ..came };
+            came.deviations.push(format!("{text} ({})", failure.code));
+            Ok(came)
         }
     }
 }
 
 /// What it comes to where both were recovered, and compared.
-fn judged(outcome: DrillOutcome, next: &Next, compared: Equality) -> Came {
+fn judged(came: Came, next: &Next, compared: Equality) -> Came {
     if !compared.unlike.is_empty() {
         let told = compared.unlike.iter().take(TOLD).map(|text| shown(text, 300));
         let with = &next.backup.backup;
         let first = format!("its WAL does not lead to what base backup {with} holds");
         let why = std::iter::once(first).chain(told).collect();
-        return Came::of(DrillOutcome::Failed { error: "mismatch".to_owned() }, why);
+        let outcome = DrillOutcome::Failed { error: "mismatch".to_owned() };
+        return Came { outcome, why, ..came };
     }
-    let DrillOutcome::Proven { replayed, shows, counted, left_out, .. } = outcome else {
-        return Came::of(outcome, Vec::new());
+    let DrillOutcome::Proven { replayed, shows, counted, left_out, .. } = came.outcome else {
+        return came;
     };
     let equal = Some(Equal {
         tables: compared.tables,
@@ -127,7 +142,7 @@ fn judged(outcome: DrillOutcome, next: &Next, compared: Equality) -> Came {
     let names =
         DrillNames { tables: compared.proven, counted: compared.counted, ..DrillNames::default() };
     let outcome = DrillOutcome::Proven { replayed, shows, counted, left_out, equal };
-    Came { names, ..Came::of(outcome, Vec::new()) }
+    Came { names, outcome, ..came }
 }
 
 /// What is asked of a recovery: to a target with one backup and no other one, whatever is damaged.
@@ -159,11 +174,14 @@ pub(super) fn recovery_of(
 async fn recovered(
     place: &Place<'_>,
     backup: &str,
-    (target, key): (Target, Option<RowKey>),
+    (target, how): (Target, Proving),
     clocks: Option<&mut Clocks>,
 ) -> Result<Recovered> {
     let Place { setup, request, system_id, directory, meter, stop } = place;
-    let then = key.map_or(Choice::Stop, Choice::Digest);
+    let then = match how == Proving::default() {
+        true => Choice::Stop,
+        false => Choice::Prove(Box::new(how)),
+    };
     let at = (target, Some(directory.to_path_buf()));
     let recovery = recovery_of(request, (backup, *system_id), at, then);
     let mut told = |note| tracing::debug!("drill: {note:?}");
@@ -194,7 +212,7 @@ async fn recovered(
         base: Some(planned.plan.base.clone()),
         target: planned.plan.target.to_string(),
     };
-    let digested = done.digested.take();
+    let proved = done.proved.take().map(|proved| *proved).unwrap_or_default();
     let outcome = outcome(&planned.plan, Ok(&done));
     let log_bytes = planned.plan.log_bytes;
     Ok(Recovered {
@@ -202,7 +220,7 @@ async fn recovered(
         outcome,
         deviations: deviations.into_iter().collect(),
         log_bytes,
-        digested,
+        proved,
     })
 }
 

@@ -11,8 +11,9 @@ use drctl_model::{
     DrillNames, DrillOutcome, DrillPhase, Equal, Manifest, ProvenTable, StreamId, shown, total,
 };
 
+use super::checks::questions;
 use super::clocks::Clocks;
-use super::{Came, DrillRequest, blame, floor};
+use super::{Came, DrillRequest, blame, checks, checks_of, floor};
 use crate::host::figures::count;
 use crate::host::{AgentError, Meter, Setup, Stop};
 use crate::restore::{
@@ -56,9 +57,21 @@ pub(super) async fn run(
     let scratch = stop.unless(starting).await?;
     let loading = load((setup, request, manifest), (&scratch, &layout), clocks, meter, stop);
     let loaded = loading.await;
+    let asked = checks_of(setup, &request.source);
+    let answers = match loaded.is_ok() && !asked.is_empty() {
+        true => {
+            meter.label("asking checks");
+            stop.unless(async { Ok(scratch.ask_all(&questions(asked)).await) }).await
+        }
+        false => Ok(Vec::new()),
+    };
     let stopped = scratch.stop().await;
     let (planned, restored) = loaded?;
-    let mut came = judged(&restored);
+    let answers: Vec<_> = answers?
+        .into_iter()
+        .map(|one| one.map_err(|error| format!("{:#}", anyhow::Error::new(error))))
+        .collect();
+    let mut came = checks::judged(judged(&restored), asked, &answers);
     came.server = version.to_owned();
     came.bytes = plain;
     came.deviations.extend(sandbox.lacks.iter().map(|lacks| format!("its sandbox: {lacks}")));

@@ -4,6 +4,7 @@
 mod attempt;
 mod blame;
 mod bundle;
+mod checks;
 mod choose;
 mod clocks;
 mod cluster;
@@ -17,9 +18,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_model::{
-    Drill, DrillHost, DrillNames, DrillObjectives, DrillOutcome, DrillPhase, DrillPoint, DrillRun,
-    JobKind, Named, SourceId, Verdict, shown,
+    CheckDone, Drill, DrillHost, DrillNames, DrillObjectives, DrillOutcome, DrillPhase, DrillPoint,
+    DrillRun, JobKind, Named, SourceId, Verdict, shown,
 };
+use drctl_policies::DrillCheck;
 use drctl_store::{Recipients, seal_drill_names};
 
 use self::attempt::{Done, try_and_clean};
@@ -85,6 +87,8 @@ struct Came {
     outcome: DrillOutcome,
     /// The base backup with which it was compared.
     with: Option<Named>,
+    /// What was asked of it.
+    checks: Vec<CheckDone>,
     /// What was compared, by its names.
     names: DrillNames,
     /// Why it did not pass, for people.
@@ -102,6 +106,7 @@ impl Came {
         Came {
             outcome,
             with: None,
+            checks: Vec::new(),
             names: DrillNames::default(),
             why,
             bytes: 0,
@@ -170,6 +175,7 @@ pub async fn drill(
         on: host(done.came.server),
         objectives: objectives(setup, &request.source),
         lost_ms: done.lost_ms,
+        checks: done.came.checks,
         deviations: done.came.deviations,
         cleaned: done.cleaned,
         sealed,
@@ -236,6 +242,12 @@ fn is_worth_evidence(setup: &Setup, request: &DrillRequest, error: &anyhow::Erro
 fn root(setup: &Setup, request: &DrillRequest) -> Result<PathBuf> {
     let root = request.scratch.as_ref().unwrap_or(&setup.config.paths.scratch_dir);
     std::path::absolute(root).context("find the scratch directory")
+}
+
+/// What is asked of what was restored, by the source's policy, where it is configured here.
+fn checks_of<'a>(setup: &'a Setup, source: &SourceId) -> &'a [DrillCheck] {
+    let configured = setup.config.sources.get(source);
+    configured.map_or(&[][..], |source| &source.policy.drill.checks)
 }
 
 /// What the policy of a source promises, where it is configured here.

@@ -215,6 +215,7 @@ mod tests {
     fn points_are_chosen_as_often_as_their_weights_say() {
         let policy = |latest, previous, worst, random, oldest| DrillPolicy {
             schedule: None,
+            checks: Vec::new(),
             weights: DrillWeights { latest, previous, worst, random, oldest },
             max_duration: Duration::from_secs(1),
         };

@@ -199,6 +199,7 @@ mod tests {
             },
             objectives: DrillObjectives::default(),
             lost_ms: None,
+            checks: Vec::new(),
             deviations: Vec::new(),
             cleaned: true,
             sealed: None,

@@ -125,7 +125,7 @@ fn completed(example: &str) -> (String, String) {
         };
         return (format!("{AROUND}{place}{example}{whole}"), policy);
     }
-    if first.starts_with("[drill]") {
+    if first.starts_with("[drill") {
         return (format!("{AROUND}{place}"), format!("{policy}\n{example}"));
     }
     (format!("{AROUND}{place}"), example.to_owned())

@@ -41,6 +41,53 @@ fn runs(shop: &Shop, agent: &Agent, outcome: &str) -> Value {
 }
 
 #[test]
+fn an_operators_questions_are_asked_of_dumps_and_of_clusters() {
+    let checks = |count: &str| {
+        format!(
+            "[drill.checks.count]\ndatabase = \"postgres\"\nsql = \"select count(*) from orders\"\n\
+             expect = \"{count}\"\n[drill.checks.still-there]\ndatabase = \"postgres\"\n\
+             sql = \"select exists (select from orders where note = 'order 17')\"\n"
+        )
+    };
+    for cluster in [false, true] {
+        let shop = if cluster { Shop::cluster() } else { Shop::open() };
+        with_drills(&shop, &checks("2000"));
+        let _ = shop.back_up();
+        if cluster {
+            shop.archived();
+        }
+        let done = shop.drill(0, &[]);
+        let told = serde_json::json!([
+            { "name": "count", "passed": true },
+            { "name": "still-there", "passed": true },
+        ]);
+        assert_eq!(done["run"]["checks"], told, "{done}");
+        with_drills(&shop, &checks("2001"));
+        let done = shop.drill(4, &[]);
+        assert_eq!(
+            (&done["verdict"], &done["result"]["error"]),
+            (&"fail_data".into(), &"check".into())
+        );
+        assert_eq!(done["run"]["checks"][0]["passed"], false, "{done}");
+        assert_eq!(done["why"], serde_json::json!(["check count: it is `2000`, and not `2001`"]));
+        // What changes something, and what does not end.
+        for (sql, words) in [
+            ("delete from orders returning 't'", "read-only"),
+            ("select pg_sleep(60)", "within 1 s"),
+            ("select null", "null"),
+            ("select broken", "does not exist"),
+        ] {
+            let check = "[drill.checks.odd]\ndatabase = \"postgres\"\ntimeout = \"1s\"\n";
+            with_drills(&shop, &format!("{check}sql = \"{sql}\"\n"));
+            let done = shop.drill(4, &[]);
+            assert!(done["why"][0].as_str().unwrap().contains(words), "{done}");
+        }
+        let evidence = fs::read_to_string(shop.evidence().pop().unwrap()).unwrap();
+        assert!(!evidence.contains("broken"), "{evidence}");
+    }
+}
+
+#[test]
 fn the_agent_tries_backups_by_itself() {
     let shop = Shop::open();
     with_drills(&shop, "latest = 0\nprevious = 0\nworst = 0\nrandom = 0\noldest = 1\n");

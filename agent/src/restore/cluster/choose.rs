@@ -11,7 +11,8 @@ use super::aim::runs_to_end;
 use super::serve::Serving;
 use super::state::Released;
 use super::{
-    Choice, Extracted, Opened, RecoverRequest, Recovered, RecoveryState, STOP_PATIENCE, own,
+    Choice, Extracted, Opened, Proved, Proving, RecoverRequest, Recovered, RecoveryState,
+    STOP_PATIENCE, own,
 };
 use crate::host::Meter;
 
@@ -36,7 +37,7 @@ pub(super) async fn choose(
     }
     match &request.choice {
         Choice::Stop => {}
-        Choice::Open | Choice::Extract(_) | Choice::Digest(_) => {
+        Choice::Open | Choice::Extract(_) | Choice::Prove(_) => {
             // A transaction that had not ended at the target still holds its locks, and whoever
             // looks at its tables would wait for ever: it ends when the cluster opens.
             let locks = server.dead_locks().await.context("look for locks at the target")?;
@@ -61,7 +62,7 @@ pub(super) async fn choose(
     Ok(done)
 }
 
-/// Takes out the tables that are wanted, or digests all.
+/// Takes out the tables that are wanted, or looks at all.
 pub(super) async fn read(
     server: &Recovering,
     request: &RecoverRequest<'_>,
@@ -75,17 +76,34 @@ pub(super) async fn read(
                 done.extracted.push(extract(server, table, &request.directory).await?);
             }
         }
-        Choice::Digest(key) => {
-            meter.label("digesting all rows");
-            let began = Instant::now();
-            let prepared = done.promoted.then_some(&done.prepared[..]);
-            let shape = server.digest_cluster(*key, prepared, APPLICATION).await;
-            let shape = shape.context("digest what was recovered")?;
-            done.digested = Some((Box::new(shape), began.elapsed()));
-        }
+        Choice::Prove(how) => done.proved = Some(Box::new(prove(server, how, done, meter).await?)),
         Choice::Stop | Choice::Open | Choice::Promote => {}
     }
     Ok(())
+}
+
+/// Looks at what it holds.
+async fn prove(
+    server: &Recovering,
+    how: &Proving,
+    done: &Recovered,
+    meter: &Meter,
+) -> Result<Proved> {
+    let (began, mut proved) = (Instant::now(), Proved::default());
+    if let Some(key) = how.digest {
+        meter.label("digesting all rows");
+        let prepared = done.promoted.then_some(&done.prepared[..]);
+        let shape = server.digest_cluster(key, prepared, APPLICATION).await;
+        proved.shape = Some(shape.context("digest what was recovered")?);
+    }
+    if !how.questions.is_empty() {
+        meter.label("asking checks");
+        let answers = server.ask_all(&how.questions, APPLICATION).await.into_iter();
+        proved.answers = answers
+            .map(|one| one.map_err(|error| format!("{:#}", anyhow::Error::new(error))))
+            .collect();
+    }
+    Ok(Proved { took: began.elapsed(), ..proved })
 }
 
 /// Stops the server, or leaves it open, as was chosen.

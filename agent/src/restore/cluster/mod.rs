@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::pg::physical::{
-    ClusterShape, Layout, PickedTable, Recovering, Recovery, Surroundings, Undecided, UnfitSetting,
-    prepare,
+    ClusterShape, Layout, PickedTable, Question, Recovering, Recovery, Surroundings, Undecided,
+    UnfitSetting, prepare,
 };
 use drctl_engines::sandbox::Sandbox;
 use drctl_model::{Lsn, RowKey, TableRows};
@@ -70,8 +70,28 @@ pub enum Choice {
     Extract(Vec<PickedTable>),
     /// It becomes a cluster of its own; then its server is stopped.
     Promote,
-    /// All that it holds is digested with this key; then its server is stopped.
-    Digest(RowKey),
+    /// It is looked at; then its server is stopped.
+    Prove(Box<Proving>),
+}
+
+/// How a cluster is looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proving {
+    /// With this key all that it holds is digested.
+    pub digest: Option<RowKey>,
+    /// What is asked of it.
+    pub questions: Vec<Question>,
+}
+
+/// What was found by that.
+#[derive(Debug, Clone, Default)]
+pub struct Proved {
+    /// What it holds, where that was digested.
+    pub shape: Option<ClusterShape>,
+    /// Of each question the answer, or what kept it from being given.
+    pub answers: Vec<Result<Option<String>, String>>,
+    /// How long that took.
+    pub took: Duration,
 }
 
 /// A table that was taken out.
@@ -101,8 +121,8 @@ pub struct Recovered {
     pub open: Option<Opened>,
     /// The tables that were taken out.
     pub extracted: Vec<Extracted>,
-    /// What it holds, where that was digested, and how long that took.
-    pub digested: Option<(Box<ClusterShape>, Duration)>,
+    /// What was found by looking at it.
+    pub proved: Option<Box<Proved>>,
     /// Settings of its own with which its server does not start on this host.
     pub unfit: Vec<UnfitSetting>,
     /// Where files are that lay outside of what its base copied, and what is missing of such.
@@ -129,7 +149,7 @@ impl Recovered {
             prepared: Vec::new(),
             open: None,
             extracted: Vec::new(),
-            digested: None,
+            proved: None,
             unfit: Vec::new(),
             outside: Vec::new(),
         }

@@ -153,7 +153,7 @@ pub(super) async fn already(
         Choice::Stop => {}
         // From now on it is its owner's.
         Choice::Promote => state.release(None)?,
-        Choice::Open | Choice::Extract(_) | Choice::Digest(_) => {
+        Choice::Open | Choice::Extract(_) | Choice::Prove(_) => {
             return read_again(request, state, layout, (done, given, meter)).await.map(Some);
         }
     }

@@ -107,7 +107,7 @@ pub async fn prepare(planned: &Planned<'_>, reckon: bool) -> Result<Prepared> {
     let version = backup.manifest.tools.get("server").cloned().unwrap_or_default();
     may_run()?;
     // The client tools come by its socket, a person's or ours.
-    let by_tools = matches!(request.then, Choice::Open | Choice::Extract(_) | Choice::Digest(_));
+    let by_tools = matches!(request.then, Choice::Open | Choice::Extract(_) | Choice::Prove(_));
     room_for_sockets(by_tools)?;
     let server = setup.server(setup.source(request.source.as_str())?.1)?;
     let program = server_program(server.bin_dir.as_deref(), &version).await?;

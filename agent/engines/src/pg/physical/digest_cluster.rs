@@ -7,6 +7,7 @@ use drctl_model::{RowKey, shown};
 use tokio_postgres::Row;
 
 use super::locks::LOCK_WAIT;
+use super::question::{Question, ask_all};
 use super::run::Recovering;
 use crate::common::EngineError;
 use crate::pg::dump::DumpShape;
@@ -83,6 +84,15 @@ impl Recovering {
             shape.databases.insert(database.name, DatabaseShape { dump, catalogs, unsaid });
         }
         Ok(shape)
+    }
+
+    /// Asks what an operator wants to know of it: of each question the answer, or what kept it from being given.
+    pub async fn ask_all(
+        &self,
+        questions: &[Question],
+        application: &str,
+    ) -> Vec<Result<Option<String>, EngineError>> {
+        ask_all(&self.as_superuser(application).await, questions).await
     }
 
     /// The server for a superuser that the cluster's own files name, or else for the role that was let in.

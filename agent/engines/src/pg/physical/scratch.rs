@@ -17,6 +17,7 @@ use super::forced::{forced, session_options};
 use super::guard::CONFIGURATION;
 use super::orphan::{SOCKETS, server_of, sockets};
 use super::private::{Private, SCRATCH, folder};
+use super::question::{Question, ask_all};
 use super::run::may_run;
 use super::surroundings::Surroundings;
 use crate::common::sandbox::Sandbox;
@@ -124,6 +125,14 @@ impl Scratch {
     #[must_use]
     pub fn server(&self) -> &PgServer {
         &self.server
+    }
+
+    /// Asks what an operator wants to know of it: of each question the answer, or what kept it from being given.
+    pub async fn ask_all(
+        &self,
+        questions: &[Question],
+    ) -> Vec<Result<Option<String>, EngineError>> {
+        ask_all(&self.server, questions).await
     }
 
     async fn lets_us_in(&mut self, log: &Path) -> Result<(), EngineError> {
