@@ -89,6 +89,8 @@ pub enum PointWanted {
     Worst,
     /// Any.
     Random,
+    /// A moment.
+    Time,
     /// One that somebody has named.
     Named,
 }
@@ -103,6 +105,7 @@ impl PointWanted {
             PointWanted::Oldest => "oldest",
             PointWanted::Worst => "worst",
             PointWanted::Random => "random",
+            PointWanted::Time => "time",
             PointWanted::Named => "named",
         }
     }

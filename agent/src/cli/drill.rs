@@ -64,6 +64,7 @@ fn request(setup: &Setup, args: &DrillRunArgs) -> Result<DrillRequest> {
         (None, Point::Oldest) => Wanted::Oldest,
         (None, Point::Worst) => Wanted::Worst,
         (None, Point::Random) => Wanted::Random(args.seed),
+        (None, Point::Time(at)) => Wanted::Time(at),
     };
     if args.seed.is_some() && !matches!(wanted, Wanted::Random(_)) {
         let text = "--seed chooses at random: give --point random with it. Nothing was done";

@@ -54,8 +54,14 @@ pub(super) async fn choose(
             let of = which::good(&all).len() as u64;
             (latest.backup, DrillPoint { of, ..named })
         }
-        Wanted::Previous | Wanted::Worst | Wanted::Oldest | Wanted::Random(_) => {
-            let none = || AgentError::NoBackup(format!("there is no good backup of {source}"));
+        Wanted::Previous | Wanted::Worst | Wanted::Oldest | Wanted::Random(_) | Wanted::Time(_) => {
+            let none = || {
+                let then = match request.wanted {
+                    Wanted::Time(at) => format!(" that had ended at {at}"),
+                    _ => String::new(),
+                };
+                AgentError::NoBackup(format!("there is no good backup of {source}{then}"))
+            };
             let seed = match request.wanted {
                 Wanted::Random(Some(seed)) => seed,
                 _ => rand::random(),
@@ -66,8 +72,8 @@ pub(super) async fn choose(
             (find(setup, repository, Some(source), id.as_str()).await?, point)
         }
     };
-    let newest = request.wanted == Wanted::Latest;
-    let next = which::next(&backup.manifest.kind, &all).filter(|_| !newest);
+    let is_elsewhere = matches!(request.wanted, Wanted::Latest | Wanted::Time(_));
+    let next = which::next(&backup.manifest.kind, &all).filter(|_| !is_elsewhere);
     let in_future = backup.summary().taken() > horizon(setup.clock.now());
     Ok(Chosen { backup, point, next, in_future })
 }

@@ -14,7 +14,7 @@ use super::checks::questions;
 use super::clocks::Clocks;
 use super::scratch_dir::clear;
 use super::which::Next;
-use super::{Came, DrillRequest, blame, checks, checks_of};
+use super::{Came, DrillRequest, Wanted, blame, checks, checks_of};
 use crate::host::figures::count;
 use crate::host::{Failure, Meter, Setup, Stop};
 use crate::restore::cluster::{Choice, Proved, Proving};
@@ -63,7 +63,11 @@ pub(super) async fn run(
     let server = manifest.tools.get("server").cloned().unwrap_or_default();
     // So that who has seen one digest can tell nothing of another.
     let key = next.map(|_| RowKey(rand::random()));
-    let to = next.map_or(Target::Latest, |next| Target::Lsn { lsn: next.stop, inclusive: false });
+    let to = match (&request.wanted, next) {
+        (Wanted::Time(at), _) => Target::Time(*at),
+        (_, Some(next)) => Target::Lsn { lsn: next.stop, inclusive: false },
+        (_, None) => Target::Latest,
+    };
     let asked = checks_of(setup, &request.source);
     let how = Proving { digest: key, questions: questions(asked) };
     let one = recovered(&place, manifest.backup.as_str(), (to.clone(), how), Some(clocks)).await?;

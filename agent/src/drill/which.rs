@@ -2,6 +2,7 @@
 
 use drctl_model::{BackupId, BackupKind, BackupSummary, DrillPoint, Lsn, Named, PointWanted};
 use drctl_policies::DrillPolicy;
+use jiff::Timestamp;
 
 use crate::repository::chain::Family;
 
@@ -18,6 +19,8 @@ pub enum Wanted {
     Worst,
     /// Any good one; with a number the same as that number chose before, among as many.
     Random(Option<u64>),
+    /// A moment: the newest good one that had ended then, and of a cluster the WAL up to it.
+    Time(Timestamp),
     /// This one, by its identifier or a beginning of it.
     Named(String),
 }
@@ -32,6 +35,7 @@ impl Wanted {
             Wanted::Oldest => PointWanted::Oldest,
             Wanted::Worst => PointWanted::Worst,
             Wanted::Random(_) => PointWanted::Random,
+            Wanted::Time(_) => PointWanted::Time,
             Wanted::Named(_) => PointWanted::Named,
         }
     }
@@ -53,7 +57,7 @@ pub fn weighted(policy: &DrillPolicy, seed: u64) -> Wanted {
                     PointWanted::Worst => Wanted::Worst,
                     PointWanted::Random => Wanted::Random(Some(seed / all.max(1))),
                     PointWanted::Oldest => Wanted::Oldest,
-                    PointWanted::Latest | PointWanted::Named => Wanted::Latest,
+                    PointWanted::Latest | PointWanted::Time | PointWanted::Named => Wanted::Latest,
                 };
             }
         }
@@ -126,6 +130,7 @@ pub(super) fn choose(
             good.iter().max_by_key(work)?
         }
         Wanted::Random(_) => good.get(usize::try_from(seed.checked_rem(of)?).ok()?)?,
+        Wanted::Time(at) => good.iter().rev().find(|one| one.finished <= *at)?,
         Wanted::Latest | Wanted::Named(_) => return None,
     };
     let seed = matches!(wanted, Wanted::Random(_)).then_some(seed);
@@ -204,11 +209,14 @@ mod tests {
         assert_eq!(id(Wanted::Worst, 0), second.backup);
         assert_eq!(id(Wanted::Worst, 651), fourth.backup);
         let (random, point) = chosen(Wanted::Random(Some(6)), 0);
-        assert_eq!((random, point.seed, point.of), (third.backup, Some(6), 4));
+        assert_eq!((random, point.seed, point.of), (third.backup.clone(), Some(6), 4));
         let alone =
             choose(&Wanted::Previous, std::slice::from_ref(&first), (0, 0)).expect("the only one");
         assert_eq!((alone.0, alone.1.of), (first.backup, 1));
         assert_eq!(choose(&Wanted::Worst, &[], (0, 0)), None);
+        let time = |second| Timestamp::from_second(second).expect("a time");
+        assert_eq!(id(Wanted::Time(time(3)), 0), third.backup);
+        assert_eq!(choose(&Wanted::Time(time(0)), &all, (0, 0)), None);
     }
 
     #[test]

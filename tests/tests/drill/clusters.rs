@@ -35,6 +35,28 @@ fn a_cluster_is_recovered_to_the_end_of_its_log_and_thrown_away() {
     assert_eq!(all["drills"].as_array().map(Vec::len), Some(2), "{all}");
 }
 
+#[test]
+fn a_moment_is_recovered_as_it_was() {
+    let shop = Shop::cluster();
+    let _ = shop.back_up();
+    shop.tick(1..11);
+    let (before, at) = (shop.committed(9), shop.committed(10));
+    shop.tick(11..21);
+    let _ = shop.back_up();
+    shop.archived();
+    let done = shop.drill(0, &["--point", &at]);
+    let run = &done["run"];
+    assert_eq!((&done["verdict"], &run["point"]["wanted"]), (&"pass".into(), &"time".into()));
+    assert_eq!((&done["result"]["shows"], &run["with"]), (&at.into(), &serde_json::Value::Null));
+    let done = shop.drill(0, &["--point", &before]);
+    assert_eq!(done["result"]["shows"], before, "{done}");
+    // Nothing had ended then; and what is no point.
+    let done = shop.drill(3, &["--point", "2001-01-01T00:00:00Z"]);
+    assert_eq!(done["result"]["error"], "no_backup", "{done}");
+    let refused = shop.drill(2, &["--point", "newest"]);
+    assert_eq!(refused["code"], "usage", "{refused}");
+}
+
 /// The last piece of log but one, from the repository's root: what comes after it shows that it is missed.
 fn last_piece_but_one(shop: &Shop) -> PathBuf {
     let mut pieces = shop.site.files("repository");

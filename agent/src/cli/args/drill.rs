@@ -1,6 +1,9 @@
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, Subcommand, ValueHint};
+use jiff::Timestamp;
+
+use crate::restore::cluster::time_of;
 
 /// What `drill` can do.
 #[derive(Debug, Subcommand)]
@@ -62,9 +65,10 @@ pub struct DrillVerifyArgs {
 pub struct DrillRunArgs {
     /// The source, as it is named in the repository.
     pub source: String,
-    /// Which backup to try. Any backup of a cluster but the newest is recovered to the end of the next one, and
-    /// compared with that.
-    #[arg(long, value_enum, default_value = "latest", value_name = "POINT")]
+    /// Which backup to try: `latest`, `previous` (the one before it), `oldest`, `worst` (with the most WAL to replay, or
+    /// the largest dump), `random`, or a time, such as 2026-03-01T12:00:00Z. Any backup of a cluster but the newest is
+    /// recovered to the end of the next one, and compared with that, unless a time is given.
+    #[arg(long, value_parser = point, default_value = "latest", value_name = "POINT")]
     pub point: Point,
     /// Try this backup: its identifier, or the beginning of exactly one.
     #[arg(long, value_name = "ID", conflicts_with = "point")]
@@ -81,7 +85,7 @@ pub struct DrillRunArgs {
 }
 
 /// Which backup a drill tries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
     /// The newest good one; of a cluster: to the end of its WAL.
     Latest,
@@ -93,4 +97,21 @@ pub enum Point {
     Worst,
     /// Any good one.
     Random,
+    /// What was there at a moment.
+    Time(Timestamp),
+}
+
+/// A point from what was typed.
+fn point(text: &str) -> Result<Point, String> {
+    Ok(match text {
+        "latest" => Point::Latest,
+        "previous" => Point::Previous,
+        "oldest" => Point::Oldest,
+        "worst" => Point::Worst,
+        "random" => Point::Random,
+        _ => {
+            let names = "latest, previous, oldest, worst, random or a time";
+            Point::Time(time_of(text).map_err(|error| format!("{names}: {error:#}"))?)
+        }
+    })
 }
