@@ -157,6 +157,9 @@ impl Drill {
             (Verdict::Pass, DrillOutcome::Proven { equal: None, .. }) => {
                 "the cluster was recovered; its rows were not compared"
             }
+            (Verdict::Pass, DrillOutcome::Proven { .. }) => {
+                "its WAL leads to what the next base backup holds"
+            }
             (verdict, _) => verdict.words(),
         }
     }

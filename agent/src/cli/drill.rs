@@ -117,15 +117,34 @@ fn done_text(done: &DrillDone) -> String {
 /// What was proven, in a sentence.
 fn proven(outcome: &DrillOutcome, with: Option<&BackupId>) -> String {
     match outcome {
-        DrillOutcome::Equal(equal) => are(equal, "what was dumped"),
+        DrillOutcome::Equal(equal) => {
+            let mut text = are(equal, "what was dumped");
+            if equal.only_counted > 0 {
+                let tables = count(equal.only_counted, "table");
+                let _ = write!(text, "; of {tables} only the rows were counted");
+            }
+            text
+        }
         DrillOutcome::Proven { replayed, shows, equal, .. } => {
             let shows =
                 shows.map_or_else(String::new, |at| format!(", and shows commits up to {at}"));
             let equal = equal.as_ref().map_or_else(String::new, |equal| {
                 let with = with.map_or_else(String::new, |with| format!(" {with}"));
-                format!("\n  {}", are(equal, &format!("what base backup{with} holds there")))
+                let mut text =
+                    format!("\n  {}", are(equal, &format!("what base backup{with} holds there")));
+                if equal.only_counted > 0 {
+                    let others = number(equal.only_counted);
+                    let _ = write!(
+                        text,
+                        "; NOT compared: {others} (`drill show --identity` tells what)"
+                    );
+                }
+                text
             });
             format!("the cluster was recovered to {replayed}{shows}{equal}")
+        }
+        DrillOutcome::Failed { error } if matches!(error.as_str(), "mismatch" | "check") => {
+            format!("what was restored is not what it has to be ({error})")
         }
         DrillOutcome::Failed { error } | DrillOutcome::Inconclusive { error } => {
             format!("it broke off: {}", shown(error, 60))
@@ -135,17 +154,13 @@ fn proven(outcome: &DrillOutcome, with: Option<&BackupId>) -> String {
 
 /// What was compared, and is the same.
 fn are(equal: &Equal, what: &str) -> String {
-    let Equal { tables, rows, others, only_counted } = equal;
-    let mut text = format!(
+    let Equal { tables, rows, others, .. } = equal;
+    format!(
         "{} with {} are {what}, row by row; so are {} other objects",
         count(*tables, "table"),
         count(*rows, "row"),
         number(*others)
-    );
-    if *only_counted > 0 {
-        let _ = write!(text, "; of {} only the rows were counted", count(*only_counted, "table"));
-    }
-    text
+    )
 }
 
 pub(super) fn drill_text(drill: &Drill) -> String {
@@ -307,7 +322,7 @@ pub(super) fn names_text(names: &DrillNames) -> String {
         let _ = write!(text, "\n  proven: {} more", count(names.more, "table"));
     }
     for not in &names.counted {
-        let _ = write!(text, "\n  not compared row by row: {}", line(not));
+        let _ = write!(text, "\n  not compared, or its number alone: {}", line(not));
     }
     for why in &names.why {
         let _ = write!(text, "\n  why: {}", line(why));

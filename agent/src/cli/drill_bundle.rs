@@ -45,17 +45,12 @@ pub(super) async fn export(
 
 /// `drctl drill verify`.
 pub(super) fn verify(screen: Screen, args: &DrillVerifyArgs) -> Result<Exit> {
-    let keys = args.key.iter().map(|text| text.parse::<VerifyingKey>());
-    let keys: Vec<VerifyingKey> = keys
-        .collect::<Result<_, _>>()
-        .map_err(|error| AgentError::Usage(format!("{error}. Nothing was looked at")))?;
+    let of_drills = keys(&args.key)?;
+    let of_backups = [of_drills.clone(), keys(&args.backup_key)?].concat();
     let identities = args.identity.as_deref().map(identities).transpose()?;
     let bytes = read(&args.bundle, MAX_BUNDLE_BYTES)?;
-    let found = verify_bundle(&bytes, &Trust::new(keys), identities.as_ref());
-    let found = found.map_err(|error| {
-        let text = format!("{}: {error:#}", args.bundle.display());
-        anyhow::Error::from(AgentError::Mismatch(text))
-    })?;
+    let trust = (&Trust::new(of_drills), &Trust::new(of_backups));
+    let found = verify_bundle(&bytes, trust, identities.as_ref());
     let is_true = found.is_true();
     let object = json!({
         "true": is_true,
@@ -65,6 +60,12 @@ pub(super) fn verify(screen: Screen, args: &DrillVerifyArgs) -> Result<Exit> {
     });
     screen.answer("drctl.drill-verify/1", object, || text(&found));
     Ok(if is_true { Exit::Success } else { Exit::Verification })
+}
+
+fn keys(texts: &[String]) -> Result<Vec<VerifyingKey>> {
+    let keys = texts.iter().map(|text| text.parse::<VerifyingKey>());
+    let keys: Result<_, _> = keys.collect();
+    Ok(keys.map_err(|error| AgentError::Usage(format!("{error}. Nothing was looked at")))?)
 }
 
 fn read(file: &Path, most: u64) -> Result<Vec<u8>> {
@@ -82,9 +83,12 @@ fn look_json(look: &Look) -> serde_json::Value {
 }
 
 fn text(found: &VerifiedBundle) -> String {
-    let mut text = match found.is_true() {
-        true => "TRUE: what the bundle says was signed, and holds together".to_owned(),
-        false => "FALSE: do not rely on this bundle".to_owned(),
+    let said = found.drill.as_ref().map(|(drill, _)| drill.verdict().as_str());
+    let mut text = match (found.is_true(), said) {
+        (true, Some(said)) => {
+            format!("TRUE: it was signed, and holds together; the drill says `{said}`")
+        }
+        _ => "FALSE: do not rely on this bundle".to_owned(),
     };
     for Look { good, text: what } in &found.looked {
         let mark = match good {

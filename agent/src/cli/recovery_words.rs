@@ -242,7 +242,12 @@ pub(super) fn done_text(
             }
         );
     }
-    if let Some(locks) = done.released {
+    if done.released == Some(0) {
+        text.push_str(
+            "\n  note: a transaction with more than 64 subtransactions had not ended there, and a standby \
+             shows nothing then. So the cluster was promoted, which rolled it back; nobody has written to it",
+        );
+    } else if let Some(locks) = done.released {
         let _ = write!(
             text,
             "\n  note: open transactions had locked {}. So the cluster was promoted, which rolled \

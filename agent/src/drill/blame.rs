@@ -6,6 +6,7 @@ use std::fmt;
 use drctl_model::{DrillOutcome, DrillPhase};
 
 use crate::host::{Exit, Failure};
+use crate::restore::cluster::WhileProving;
 
 /// That no recovery leads where the backup and its log should lead, said beside an error that has other causes
 /// too.
@@ -44,10 +45,30 @@ const OF_HOST: &[&str] = &[
     "signal: ",
 ];
 
+/// What a server says of data that it cannot read: of what was recovered such words are the backup's fault, and no
+/// others, for a database may well hold what cannot be dumped.
+const OF_DATA: &[&str] = &[
+    "invalid page in block",
+    "could not read block",
+    "missing chunk number",
+    "unexpected chunk number",
+    "data is corrupt",
+    "could not access status of transaction",
+    "cache lookup failed",
+    "could not open relation with OID",
+];
+
 /// What a drill comes to that broke off in a phase.
 pub(super) fn outcome(error: &anyhow::Error, phase: DrillPhase) -> DrillOutcome {
     let Failure { code, exit, messages, .. } = Failure::of(error);
     let says = |words: &&str| messages.iter().any(|message| message.contains(*words));
+    if error.downcast_ref::<WhileProving>().is_some() {
+        let error = code.to_owned();
+        return match OF_DATA.iter().any(says) {
+            true => DrillOutcome::Failed { error },
+            false => DrillOutcome::Inconclusive { error },
+        };
+    }
     // A server that is given its log and ends by itself has met what it cannot replay.
     let replaying = phase == DrillPhase::Recovering && code == "query";
     let blamed = exit == Exit::Verification
@@ -128,6 +149,19 @@ mod tests {
         assert_eq!(of(full.into()), unknown("target_unfit"));
         assert_eq!(of(AgentError::Exists(PathBuf::from("/x")).into()), unknown("exists"));
         assert_eq!(of(anyhow!("anything")), unknown("failed"));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_only_bad_where_the_server_says_so_of_its_data() {
+        let of = |words: &str| {
+            let error = anyhow::Error::new(AgentError::Mismatch(words.to_owned()));
+            outcome(&error.context(WhileProving).context("drill"), DrillPhase::Recovering)
+        };
+        let error = || "mismatch".to_owned();
+        let odd = "pg_dump: error: invalid memory alloc request size 1200000003";
+        assert_eq!(of(odd), DrillOutcome::Inconclusive { error: error() });
+        let bad = "ERROR:  invalid page in block 7 of relation base/5/16384";
+        assert_eq!(of(bad), DrillOutcome::Failed { error: error() });
     }
 
     #[test]

@@ -63,24 +63,29 @@ fn named(drill: &Drill) -> Vec<Named> {
     base.into_iter().chain(run.with.clone()).collect()
 }
 
-/// Looks at a bundle with nothing but public keys, and an identity where there is one. No IO.
-///
-/// # Errors
-/// [`FormatError`](drctl_store::FormatError) for what is no bundle.
+/// Looks at a bundle with nothing but public keys: those that may sign drills, and those that may sign backups; and an
+/// identity where there is one. No IO.
+#[must_use]
 pub fn verify_bundle(
     bytes: &[u8],
-    trust: &Trust,
+    (of_drills, of_backups): (&Trust, &Trust),
     identities: Option<&Identities>,
-) -> Result<VerifiedBundle> {
-    let DrillBundle { evidence, manifests } = DrillBundle::decode(bytes)?;
+) -> VerifiedBundle {
     let mut found = VerifiedBundle { drill: None, names: None, looked: Vec::new() };
-    match open_drill(&evidence, trust) {
+    let DrillBundle { evidence, manifests } = match DrillBundle::decode(bytes) {
+        Ok(bundle) => bundle,
+        Err(error) => {
+            found.say(Some(false), format!("it is no bundle, or one of a newer drctl: {error}"));
+            return found;
+        }
+    };
+    match open_drill(&evidence, of_drills) {
         Ok((drill, key)) => {
-            let signer = trust.name(&key);
+            let signer = of_drills.name(&key);
             found.say(Some(true), format!("the evidence was signed by {signer}, and is unchanged"));
             judge(&mut found, &drill);
             for named in named(&drill) {
-                let look = manifest(&drill, &named, &manifests, trust);
+                let look = manifest(&drill, &named, &manifests, of_backups);
                 found.looked.push(look);
             }
             if let Some(identities) = identities {
@@ -90,7 +95,7 @@ pub fn verify_bundle(
         }
         Err(error) => found.say(Some(false), format!("the evidence does not count: {error}")),
     }
-    Ok(found)
+    found
 }
 
 /// Whether what it says of itself holds together.

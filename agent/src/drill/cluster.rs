@@ -115,7 +115,10 @@ async fn compared(
                 return Ok(Came { with, outcome, why, ..came });
             }
             // It was recovered all the same.
-            let text = "it could not be compared with the next base backup on this host";
+            let text = match failure.code {
+                "no_backup" => "it could not be compared: the next base backup was gone",
+                _ => "it could not be compared with the next base backup on this host",
+            };
             tracing::warn!("{text}: {}", why.join("; "));
             let mut came = Came { why, ..came };
             came.deviations.push(format!("{text} ({})", failure.code));

@@ -1,8 +1,11 @@
 //! A drill's evidence in one file, to give away.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::FormatError;
 
@@ -29,7 +32,39 @@ pub struct DrillBundle {
 struct File {
     bundle: String,
     evidence: String,
-    manifests: Vec<String>,
+    manifests: Few,
+}
+
+/// As many objects as evidence names, and no more: a file may be made to take any memory.
+#[derive(Serialize)]
+struct Few(Vec<String>);
+
+/// So many manifests evidence names at most.
+const FEW: usize = 2;
+
+impl<'de> Deserialize<'de> for Few {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Few;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "at most {FEW} objects")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Few, A::Error> {
+                let mut few = Vec::new();
+                while let Some(one) = all.next_element()? {
+                    if few.len() == FEW {
+                        return Err(serde::de::Error::invalid_length(FEW + 1, &self));
+                    }
+                    few.push(one);
+                }
+                Ok(Few(few))
+            }
+        }
+        from.deserialize_seq(Reader)
+    }
 }
 
 impl DrillBundle {
@@ -39,7 +74,7 @@ impl DrillBundle {
         let file = File {
             bundle: FORMAT.to_owned(),
             evidence: STANDARD.encode(&self.evidence),
-            manifests: self.manifests.iter().map(|bytes| STANDARD.encode(bytes)).collect(),
+            manifests: Few(self.manifests.iter().map(|bytes| STANDARD.encode(bytes)).collect()),
         };
         let text = serde_json::to_string_pretty(&file).expect("strings are always JSON");
         text + "\n"
@@ -57,7 +92,7 @@ impl DrillBundle {
             return Err(malformed());
         }
         let read = |text: &String| STANDARD.decode(text).map_err(|_| malformed());
-        let manifests = file.manifests.iter().map(read).collect::<Result<_, _>>()?;
+        let manifests = file.manifests.0.iter().map(read).collect::<Result<_, _>>()?;
         Ok(DrillBundle { evidence: read(&file.evidence)?, manifests })
     }
 }
@@ -73,8 +108,9 @@ mod tests {
         assert_eq!(DrillBundle::decode(text.as_bytes()).unwrap(), bundle);
         let newer = text.replace("bundle/1", "bundle/2");
         let odd = text.replace("\"Af8=\"", "\"?\"");
+        let many = text.replacen("[", "[\"\", \"\", ", 1);
         let more = text.replacen('{', "{\"more\": 1,", 1);
-        for other in [&newer, &odd, &more, &String::new(), &"{}".to_owned()] {
+        for other in [&newer, &odd, &many, &more, &String::new(), &"{}".to_owned()] {
             assert_ne!(*other, text);
             assert!(DrillBundle::decode(other.as_bytes()).is_err(), "{other}");
         }

@@ -26,6 +26,9 @@ const ODD: &str = "
     insert into odd values ('NaN', 'NaN', '\\x00ff', '{\"a\": [null]}', '1 mon -1 day', '{a,NULL,\"\"}', '[1,5)'),
                            ('-0', '0.100', '', 'null', '-00:00:00.1', '{}', 'empty'), (null, null, null, null, null, null, null);
     select lo_from_bytea(0, '\\x0102030405');
+    create table made (a text, b text generated always as (a || 'MADE') stored);
+    insert into made select 'row ' || g from generate_series(1, 100) g;
+    comment on table made is 'odd';
     create role clerk password 'x'; grant select on orders to clerk; alter role clerk set work_mem = '8MB';
     comment on table orders is 'what was ordered';
 ";
@@ -51,6 +54,13 @@ fn a_base_backup_is_what_the_one_before_it_and_its_wal_lead_to() {
     shop.sql(ODD);
     shop.sql("create database other; create database asleep allow_connections false");
     shop.server.psql("other", "create table here (id int); insert into here values (1)");
+    // Bytes that no UTF-8 is, in a catalog and in a row.
+    shop.sql(
+        "create database bytes encoding 'SQL_ASCII' lc_collate 'C' lc_ctype 'C' template template0",
+    );
+    let odd = "set client_encoding = sql_ascii; create table t (a text); insert into t values (E'\\xff\\xfe'); \
+               comment on table t is E'odd \\xff\\xfe'";
+    shop.server.psql("bytes", odd);
     let first = shop.back_up()["backup"]["backup"].clone();
     work();
     // What has not ended there: two that hold locks, one of them prepared.
@@ -70,7 +80,7 @@ fn a_base_backup_is_what_the_one_before_it_and_its_wal_lead_to() {
     assert_eq!((&done["verdict"], &done["backup"]), (&"pass".into(), &first), "{done}");
     let equal = &done["result"]["equal"];
     let rows = shop
-        .sql("select (select count(*) from orders) + (select count(*) from odd) + 50 + 1 + 3 + 1");
+        .sql("select (select count(*) from orders) + (select count(*) from odd) + 100 + 50 + 1 + 3 + 1 + 1");
     assert_eq!(equal["rows"].to_string(), rows, "{done}");
     // One database takes no connections.
     assert_eq!(equal["only_counted"], 1, "{done}");
@@ -146,6 +156,73 @@ fn a_row_that_rots_on_the_source_is_found_and_named() {
     // The evidence names no table.
     let evidence = fs::read_to_string(shop.evidence().pop().unwrap()).unwrap();
     assert!(!evidence.contains("orders"), "{evidence}");
+}
+
+#[test]
+fn what_a_dump_leaves_out_is_compared_too() {
+    let mut shop = Shop::cluster();
+    shop.sql("create table made (a text, b text generated always as (a || 'MADE') stored)");
+    shop.sql("insert into made select 'row ' || g from generate_series(1, 100) g");
+    shop.sql("create materialized view seen as select 'seen ' || a as c from made");
+    let lost = "begin; insert into ticks values (-1, 'x'); prepare transaction 'lost'";
+    shop.sql(lost);
+    let _ = shop.back_up();
+    rot(&mut shop, "made", "row 17MADE", "row 17FADE");
+    rot(&mut shop, "seen", "seen row 18", "seen row 81");
+    let _ = shop.back_up();
+    shop.archived();
+    let done = shop.drill(4, &["--point", "oldest"]);
+    let why = done["why"].to_string();
+    for table in ["public.made has 100 rows", "public.seen has 100 rows"] {
+        assert!(why.contains(&format!("postgres: {table}, and not the same ones")), "{done}");
+    }
+    // A transaction that was prepared, and that only WAL knows of any more.
+    shop.sql("checkpoint");
+    let _ = shop.back_up();
+    shop.server.stop();
+    for file in fs::read_dir(shop.server.data_dir().join("pg_twophase")).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    shop.server.start_again();
+    let _ = shop.back_up();
+    shop.archived();
+    let done = shop.drill(4, &["--point", "previous"]);
+    assert!(done["why"].to_string().contains("other transactions are prepared"), "{done}");
+}
+
+/// A transaction with so many parts that WAL does not list them, which does not end.
+fn with_many_parts(shop: &Shop) -> Child {
+    under_way(
+        shop,
+        "insert into ticks values (-1, 'never'); do $$ begin for i in 1..200 loop begin \
+         insert into ticks values (-1 - i, 'x'); exception when others then null; end; end loop; end $$",
+    )
+}
+
+#[test]
+fn transactions_with_many_parts_keep_no_drill_and_no_restore_from_its_end() {
+    let shop = Shop::cluster();
+    let first = shop.back_up()["backup"]["backup"].clone();
+    let mut open = with_many_parts(&shop);
+    shop.tick(1..11);
+    let second = shop.back_up()["backup"]["backup"].clone();
+    shop.tick(11..21);
+    let _ = shop.back_up();
+    shop.archived();
+    for (point, backup) in [("oldest", &first), ("previous", &second)] {
+        let done = shop.drill(0, &["--point", point]);
+        assert_eq!((&done["verdict"], &done["backup"]), (&"pass".into(), backup), "{done}");
+        assert!(!done["result"]["equal"].is_null(), "{done}");
+    }
+    let done = shop.drill(0, &[]);
+    assert_eq!(done["verdict"], "pass", "{done}");
+    // A restore by hand stands there too: promoted, for nothing else shows it.
+    let at = shop.committed(15);
+    for more in [&["--to-end"][..], &["--to-time", &at], &["--to-end", "--promote"]] {
+        let (ran, _folder, _) = shop.recover(more);
+        assert_eq!(ran.ended(0).json()["promoted"], true, "{more:?}");
+    }
+    open.kill().and_then(|()| open.wait()).expect("end it");
 }
 
 #[test]

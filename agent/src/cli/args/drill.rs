@@ -51,10 +51,13 @@ pub struct DrillVerifyArgs {
     /// The bundle, as `drill export` has written it.
     #[arg(value_hint = ValueHint::FilePath)]
     pub bundle: PathBuf,
-    /// The verifying key of whoever runs the drills or makes the backups: `ed25519:…`. It must come from somewhere else than
-    /// the bundle. May be given several times.
+    /// The verifying key of whoever runs the drills: `ed25519:…`. It must come from somewhere else than the bundle. May
+    /// be given several times.
     #[arg(long, value_name = "KEY", required = true)]
     pub key: Vec<String>,
+    /// The verifying key of whoever makes the backups, where that is another one: drills that it signed do not count.
+    #[arg(long, value_name = "KEY")]
+    pub backup_key: Vec<String>,
     /// The file of an identity that opens the backups: the names of databases and tables are shown.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub identity: Option<PathBuf>,

@@ -12,7 +12,7 @@ use super::serve::Serving;
 use super::state::Released;
 use super::{
     Choice, Extracted, Opened, Proved, Proving, RecoverRequest, Recovered, RecoveryState,
-    STOP_PATIENCE, own,
+    STOP_PATIENCE, WhileProving, own,
 };
 use crate::host::Meter;
 
@@ -26,17 +26,37 @@ const EXTRACTED: &str = "extracted";
 pub(super) async fn choose(
     server: &mut Recovering,
     request: &RecoverRequest<'_>,
-    state: &mut RecoveryState,
-    layout: &Layout,
+    (state, layout): (&mut RecoveryState, &Layout),
+    has_opened: bool,
     meter: &Meter,
 ) -> Result<Recovered> {
     let proof = state.proof().cloned().context("nothing was proven")?;
     let mut done = Recovered::of(proof);
+    if has_opened {
+        let is_theirs = request.choice == Choice::Promote;
+        let released = (!is_theirs).then_some(Released { locks: 0, next_xid: None });
+        state.release(released)?;
+        own::has_opened(server, state).await?;
+        (done.promoted, done.released) = (true, (!is_theirs).then_some(0));
+        done.prepared = state.prepared().unwrap_or_default().to_vec();
+        read(server, request, &mut done, meter).await?;
+        return Ok(done);
+    }
     if runs_to_end(request.plan) && request.choice != Choice::Promote {
         server.hold().await;
     }
     match &request.choice {
         Choice::Stop => {}
+        // What is prepared is only shown by one that is open; it is thrown away anyway.
+        Choice::Prove(how) if how.digest.is_some() => {
+            meter.label("rolling back open transactions");
+            state.release(Some(Released { locks: 0, next_xid: None }))?;
+            own::promote(server, request, state, layout).await?;
+            done.proof = state.proof().cloned().context("nothing was proven")?;
+            (done.promoted, done.released) = (true, Some(0));
+            done.prepared = state.prepared().unwrap_or_default().to_vec();
+            read(server, request, &mut done, meter).await?;
+        }
         Choice::Open | Choice::Extract(_) | Choice::Prove(_) => {
             // A transaction that had not ended at the target still holds its locks, and whoever
             // looks at its tables would wait for ever: it ends when the cluster opens.
@@ -92,9 +112,8 @@ async fn prove(
     let (began, mut proved) = (Instant::now(), Proved::default());
     if let Some(key) = how.digest {
         meter.label("digesting all rows");
-        let prepared = done.promoted.then_some(&done.prepared[..]);
-        let shape = server.digest_cluster(key, prepared, APPLICATION).await;
-        proved.shape = Some(shape.context("digest what was recovered")?);
+        let shape = server.digest_cluster(key, &done.prepared, APPLICATION).await;
+        proved.shape = Some(shape.context(WhileProving)?);
     }
     if !how.questions.is_empty() {
         meter.label("asking checks");

@@ -83,6 +83,16 @@ pub struct Proving {
     pub questions: Vec<Question>,
 }
 
+/// That the cluster was recovered, and could not be looked at, said beside what kept it from that.
+#[derive(Debug)]
+pub struct WhileProving;
+
+impl std::fmt::Display for WhileProving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("digest what was recovered")
+    }
+}
+
 /// What was found by that.
 #[derive(Debug, Clone, Default)]
 pub struct Proved {
@@ -263,7 +273,7 @@ async fn replayed(
         // Until all is left: a question that is cut off before ends the server.
         let mut answers = std::pin::pin!(serving.run());
         let done = tokio::select! {
-            done = prove_and_choose(&mut server, request, state, &layout, meter) => done,
+            done = prove_and_choose(&mut server, request, (state, &layout, serving), meter) => done,
             never = &mut answers => match never {},
             () = stop.requested() => Err(AgentError::Interrupted.into()),
         };
@@ -298,11 +308,11 @@ fn is_interrupted(error: &anyhow::Error) -> bool {
 async fn prove_and_choose(
     server: &mut Recovering,
     request: &RecoverRequest<'_>,
-    state: &mut RecoveryState,
-    layout: &Layout,
+    (state, layout, serving): (&mut RecoveryState, &Layout, &Serving<'_>),
     meter: &Meter,
 ) -> Result<Option<Recovered>> {
-    let Some((arrived, rate)) = watch::arrive(server, request, meter).await? else {
+    let of = (&mut *state, layout, serving);
+    let Some((arrived, rate)) = watch::arrive(server, request, of, meter).await? else {
         return Ok(None);
     };
     let mut proof = watch::prove(request, &arrived, server.stopped())?;
@@ -312,8 +322,10 @@ async fn prove_and_choose(
         );
         None
     });
-    rate.keep(&request.setup.config.paths.state_dir);
+    if arrived.in_recovery {
+        rate.keep(&request.setup.config.paths.state_dir);
+    }
     state.prove(proof)?;
     crash_point("recovery-proven");
-    choose::choose(server, request, state, layout, meter).await.map(Some)
+    choose::choose(server, request, (state, layout), !arrived.in_recovery, meter).await.map(Some)
 }

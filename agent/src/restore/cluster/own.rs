@@ -96,6 +96,11 @@ pub(super) async fn promote(
         state.prove_again(again.as_ref().ok().cloned())?;
         again.context("prove the cluster again, now that it is open")?;
     }
+    has_opened(server, state).await
+}
+
+/// Notes that it has opened, and what is to be known of it then.
+pub(super) async fn has_opened(server: &Recovering, state: &mut RecoveryState) -> Result<()> {
     if state.released().is_some() {
         state.stands_at(server.next_xid().await?)?;
     }
@@ -104,7 +109,7 @@ pub(super) async fn promote(
 }
 
 /// Waits until it has opened; gives where its replay ended, which it still tells then.
-async fn opened(server: &mut Recovering) -> Result<Progress> {
+pub(super) async fn opened(server: &mut Recovering) -> Result<Progress> {
     loop {
         match server.look().await.context("promote the cluster")? {
             Look::At(progress) if !progress.in_recovery => return Ok(progress),

@@ -38,6 +38,9 @@ const SCRATCH: &str = "serving";
 /// Where the server keeps the WAL that it has, there too.
 const OWN_LOG: &str = "data/pg_wal";
 
+/// A standby that has asked for the same segment so often waits for it.
+const ASKED_IN_VAIN: u32 = 3;
+
 /// How many are answered at once; a server asks for one file after the other.
 const AT_ONCE: usize = 4;
 
@@ -58,6 +61,8 @@ pub(super) struct Serving<'a> {
     spaces: Spaces<'a>,
     /// Why the server was not given what it asked for last.
     unusable: Mutex<Option<anyhow::Error>>,
+    /// The segment that is not there and that it asked for last, and how often it did.
+    absent: Mutex<(String, u32)>,
 }
 
 impl<'a> Serving<'a> {
@@ -74,7 +79,8 @@ impl<'a> Serving<'a> {
         let (count, listener) = (AtomicU64::new(0), Mutex::new(None));
         let spaces = Spaces::new(request, size);
         let unusable = Mutex::new(None);
-        Ok(Serving { request, size, scratch, count, listener, spaces, unusable })
+        let absent = Mutex::default();
+        Ok(Serving { request, size, scratch, count, listener, spaces, unusable, absent })
     }
 
     /// Listens in the private directory of a server; gives where.
@@ -124,6 +130,9 @@ impl<'a> Serving<'a> {
         if let Some(error) = done.as_ref().err().filter(|error| is_damaged(error)) {
             self.remember(error).await;
         }
+        if let Ok(found) = &done {
+            self.note(name, found.is_some());
+        }
         let done = match done {
             Ok(found) => Ok(found.map(|file| self.place(name, file))),
             Err(error) => {
@@ -136,6 +145,23 @@ impl<'a> Serving<'a> {
         let sent = timeout(READ_WAIT, send(&mut stream, done)).await;
         if let Ok(Err(error)) = sent {
             tracing::debug!("{name} was not taken: {error}");
+        }
+    }
+
+    /// Whether the server waits for WAL that is not there: it has asked for the same again and again.
+    pub(super) fn waits(&self) -> bool {
+        self.absent.lock().unwrap_or_else(PoisonError::into_inner).1 >= ASKED_IN_VAIN
+    }
+
+    fn note(&self, name: &str, is_there: bool) {
+        if self.size.parse_file_name(name).is_err() {
+            return;
+        }
+        let mut absent = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_there || absent.0 != name {
+            *absent = (name.to_owned(), u32::from(!is_there));
+        } else {
+            absent.1 += 1;
         }
     }
 

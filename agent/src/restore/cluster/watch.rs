@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::Below;
-use drctl_engines::pg::physical::{Look, Progress, Recovering, Stopped};
+use drctl_engines::pg::physical::{Layout, Look, Progress, Recovering, Stopped};
 use drctl_model::{Lsn, Timeline, TimelineHistory};
 use drctl_policies::recovery::Target;
 use jiff::Timestamp;
 
 use super::aim::runs_to_end;
+use super::serve::Serving;
 use super::target_reached::reached;
-use super::{Proof, Rate, RecoverRequest};
+use super::{Proof, Rate, RecoverRequest, RecoveryState, Step, own};
 use crate::host::{AgentError, Meter, crash_point};
 
 /// The most bytes of a timeline's history that are read.
@@ -66,10 +67,12 @@ impl Still {
 }
 
 /// Waits until the server stands at its target, and tells how fast it came there; nothing where
-/// the WAL asks for larger settings than it has.
+/// the WAL asks for larger settings than it has. One that lets nobody in at its target, because a transaction with many
+/// parts has not ended there, has opened then: it could not be looked at otherwise.
 pub(super) async fn arrive(
     server: &mut Recovering,
     request: &RecoverRequest<'_>,
+    (state, layout, serving): (&mut RecoveryState, &Layout, &Serving<'_>),
     meter: &Meter,
 ) -> Result<Option<(Progress, Rate)>> {
     let (plan, to_end) = (request.plan, runs_to_end(request.plan));
@@ -87,6 +90,15 @@ pub(super) async fn arrive(
             Look::Silent(why) => {
                 if let Some(why) = why {
                     meter.label(format!("the restored server refuses the query: {why}"));
+                } else if to_end
+                    && server.is_shut()
+                    && (serving.waits() || still.reason(server, None).is_some())
+                {
+                    meter.label("rolling back open transactions");
+                    state.reach(Step::Promoting)?;
+                    server.promote(layout)?;
+                    let opened = own::opened(server).await?;
+                    return Ok(Some((opened, Rate::new(0, Duration::ZERO))));
                 } else if let Some(why) = still.reason(server, None) {
                     bail!(AgentError::Mismatch(format!("it lets nobody in, and says: {why}")));
                 }
@@ -107,6 +119,10 @@ pub(super) async fn arrive(
             return Ok(Some((progress, Rate::new(bytes, began.elapsed()))));
         }
         if !progress.in_recovery {
+            // Without a snapshot of open transactions it does not pause.
+            if !to_end && server.stopped().is_some() {
+                return Ok(Some((progress, Rate::new(0, Duration::ZERO))));
+            }
             bail!(AgentError::Mismatch("the server opened before it was told to".to_owned()));
         }
         if let Some(why) = still.reason(server, progress.replayed) {

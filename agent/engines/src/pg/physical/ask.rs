@@ -206,6 +206,16 @@ impl Recovering {
         self.is_at_target() || self.complaint().is_some()
     }
 
+    /// Whether it is consistent, and lets nobody in all the same: at the checkpoint that it began with a transaction
+    /// had more parts than the WAL lists (64 subtransactions), and it has not ended since. A standby shows no data
+    /// until then (`ProcArrayApplyRecoveryInfo` in `procarray.c`).
+    #[must_use]
+    pub fn is_shut(&self) -> bool {
+        let words = self.words();
+        words.contains("consistent recovery state reached")
+            && !words.contains("ready to accept read")
+    }
+
     /// Whether it says that it has come to its target.
     fn is_at_target(&self) -> bool {
         self.words().contains("pausing at the end of recovery")

@@ -17,7 +17,7 @@ use crate::pg::dump::equality::{Equality, compare};
 use crate::pg::server::PgServer;
 use crate::pg::server::address::{quote_ident, quote_literal};
 use crate::pg::server::session::Session;
-use crate::pg::server::spelling::bytes_in;
+use crate::pg::server::spelling::{bytes_in, bytes_of};
 
 use super::Undecided;
 
@@ -32,8 +32,8 @@ pub struct ClusterShape {
     shared: Catalogs,
     /// Databases that take no connections, beside the one that none takes.
     closed: u64,
-    /// Transactions that were prepared and not decided; nothing where the cluster does not show them.
-    prepared: Option<BTreeSet<(String, Option<String>)>>,
+    /// Transactions that were prepared and not decided.
+    prepared: BTreeSet<(String, Option<String>)>,
 }
 
 /// A database: what a dump shows of it, and its catalogs.
@@ -41,7 +41,7 @@ pub struct ClusterShape {
 struct DatabaseShape {
     dump: DumpShape,
     catalogs: Catalogs,
-    /// Sequences whose names cannot be said in a statement.
+    /// Sequences, and relations that a dump leaves out, whose names cannot be said in a statement.
     unsaid: u64,
 }
 
@@ -49,28 +49,27 @@ struct DatabaseShape {
 type Catalogs = BTreeMap<String, (i64, String)>;
 
 impl Recovering {
-    /// Digests all that the cluster holds: the rows of every table and large object by `key`, where sequences
-    /// stand, and the rows of the catalogs. `prepared` are the transactions that wait for a decision, where it was
-    /// promoted: they are rolled back, so that none keeps a table locked. The server must stand still while this
-    /// runs.
+    /// Digests all that the cluster, which was promoted, holds: the rows of every table and large object by `key`,
+    /// where sequences stand, and the rows of the catalogs. `prepared` are the transactions that wait for a decision:
+    /// they are rolled back, so that none keeps a table locked. Nobody else may work in it meanwhile.
     ///
     /// # Errors
     /// [`ServerError::Connect`](crate::pg::server::ServerError::Connect) and its like; what `pg_dump` fails by.
     pub async fn digest_cluster(
         &self,
         key: RowKey,
-        prepared: Option<&[Undecided]>,
+        prepared: &[Undecided],
         application: &str,
     ) -> Result<ClusterShape, EngineError> {
         let server = self.as_superuser(application).await;
-        for one in prepared.unwrap_or_default() {
+        for one in prepared {
             roll_back(&server, one, application).await?;
         }
         let first = Session::open(&server, &server.maintenance_database, application).await?;
         let mut shape = ClusterShape {
-            shared: catalogs(&first, true).await?,
+            shared: catalogs(&first, true).await?.0,
             closed: closed(&first).await?,
-            prepared: prepared.map(|all| all.iter().map(Undecided::named).collect()),
+            prepared: prepared.iter().map(Undecided::named).collect(),
             ..ClusterShape::default()
         };
         for database in databases::all(&first.client).await? {
@@ -80,7 +79,8 @@ impl Recovering {
             let mut dump = digest_database(&server, of, Some(key), Some(LOCK_WAIT)).await?;
             let (stands, unsaid) = sequences(&session).await?;
             dump.stands = stands;
-            let catalogs = catalogs(&session, false).await?;
+            let (catalogs, odd) = catalogs(&session, false).await?;
+            let unsaid = unsaid + odd;
             shape.databases.insert(database.name, DatabaseShape { dump, catalogs, unsaid });
         }
         Ok(shape)
@@ -123,10 +123,7 @@ impl ClusterShape {
             }
         }
         catalogs_compared(&mut found, &self.shared, &expected.shared);
-        if self.prepared.is_some()
-            && expected.prepared.is_some()
-            && self.prepared != expected.prepared
-        {
+        if self.prepared != expected.prepared {
             found.say("other transactions are prepared".to_owned());
         }
         if expected.closed > 0 {
@@ -142,7 +139,10 @@ impl DatabaseShape {
         let mut found = compare(&expected.dump, &self.dump, true);
         catalogs_compared(&mut found, &self.catalogs, &expected.catalogs);
         if expected.unsaid > 0 {
-            found.count(format!("{} sequences: their names are not UTF-8", expected.unsaid));
+            found.count(format!(
+                "{} sequences or others: their names are not UTF-8",
+                expected.unsaid
+            ));
         }
         found
     }
@@ -164,59 +164,81 @@ fn catalogs_compared(found: &mut Equality, there: &Catalogs, expected: &Catalogs
         match (expected.get(name), there.get(name)) {
             (Some((rows, digest)), Some((now, other))) if rows == now => {
                 if digest != other {
-                    found.say(format!("the catalog {name} has {rows} rows, and not the same ones"));
+                    found.say(format!("{name} has {rows} rows, and not the same ones"));
                 }
             }
             (Some((rows, _)), Some((now, _))) => {
-                found.say(format!("the catalog {name} has {now} rows instead of {rows}"));
+                found.say(format!("{name} has {now} rows instead of {rows}"));
             }
-            _ => found.say(format!("only one of them has a catalog {name}")),
+            _ => found.say(format!("only one of them has {name}")),
         }
     }
 }
 
-/// Databases that nobody can log in to, but for `template0`.
+/// Databases that nobody can log in to, but for `template0`: a limit of -2 marks one that was left half dropped.
 async fn closed(session: &Session) -> Result<u64, EngineError> {
     let query = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_database \
-                 WHERE NOT datallowconn AND datname <> 'template0'";
+                 WHERE (NOT datallowconn OR datconnlimit = -2) AND datname <> 'template0'";
     let row = session.client.query_one(query, &[]).await;
     let count: Result<i64, _> = row.and_then(|row| row.try_get(0));
     let count = count.map_err(EngineError::query("count the databases"))?;
     Ok(u64::try_from(count).unwrap_or_default())
 }
 
-/// The rows of every catalog of the database, or of those that all databases share. Large objects are digested
-/// by the dump.
+/// The rows of every catalog of the database, or of those that all databases share; in a database also of whatever a
+/// dump leaves out: materialized views, tables of extensions and of `information_schema`, and tables with columns that
+/// are generated. Large objects are digested by the dump.
 ///
 /// The digests of rows are added up, so that their order does not matter; both halves of each, so that a sum
-/// says as much as one of them.
-async fn catalogs(session: &Session, shared: bool) -> Result<Catalogs, EngineError> {
+/// says as much as one of them. What a row is as text nobody can define anew: it is that of a row without a type, byte
+/// for byte.
+async fn catalogs(session: &Session, shared: bool) -> Result<(Catalogs, u64), EngineError> {
     let failed = |error| EngineError::query("digest the catalogs")(error);
-    let of = if shared { "" } else { "NOT " };
-    let query = format!(
-        "SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_class c \
-         WHERE c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace AND c.relkind = 'r' \
-           AND {of}c.relisshared AND c.relname <> 'pg_largeobject' \
-           AND pg_catalog.has_table_privilege(c.oid, 'SELECT') ORDER BY 1"
-    );
+    let query = relations(shared);
     let rows = session.client.query(&query, &[]).await.map_err(failed)?;
-    let names: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
-    let mut all = Catalogs::new();
+    let names: Result<Vec<Vec<u8>>, _> = rows.iter().map(|row| row.try_get(0)).collect();
+    let (mut all, mut unsaid) = (Catalogs::new(), 0);
+    let row = bytes_of("ROW(t.*)");
     for name in names.map_err(failed)? {
+        let Ok(name) = String::from_utf8(name) else {
+            unsaid += 1;
+            continue;
+        };
         let query = format!(
             "SELECT pg_catalog.count(*), coalesce(pg_catalog.sum({})::pg_catalog.text, '0') || ':' || \
                     coalesce(pg_catalog.sum({})::pg_catalog.text, '0') \
-             FROM (SELECT pg_catalog.sha256(pg_catalog.textsend(t::pg_catalog.text)) AS h \
-                   FROM pg_catalog.{} t) d",
+             FROM (SELECT pg_catalog.sha256({row}) AS h FROM ONLY {name} t) d",
             number_at(0),
-            number_at(8),
-            quote_ident(&name)
+            number_at(8)
         );
         let row = session.client.query_one(&query, &[]).await.map_err(failed)?;
         let counted = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
         all.insert(name, counted);
     }
-    Ok(all)
+    Ok((all, unsaid))
+}
+
+/// Asks which relations are digested by the server, each as a statement names it.
+fn relations(shared: bool) -> String {
+    let name = bytes_in("pg_catalog.format('%I.%I', n.nspname, c.relname)");
+    let which = match shared {
+        true => "c.relkind = 'r' AND c.relisshared",
+        false => {
+            "NOT c.relisshared AND (c.relkind = 'm' OR c.relkind = 'r' AND ( \
+                n.nspname IN ('pg_catalog', 'information_schema') \
+                OR EXISTS (SELECT FROM pg_catalog.pg_depend d \
+                           WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+                             AND d.objid = c.oid AND d.deptype = 'e') \
+                OR EXISTS (SELECT FROM pg_catalog.pg_attribute a \
+                           WHERE a.attrelid = c.oid AND a.attgenerated = 's')))"
+        }
+    };
+    format!(
+        "SELECT {name} FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relpersistence = 'p' AND c.relispopulated AND c.relname <> 'pg_largeobject' AND {which} \
+           AND pg_catalog.has_table_privilege(c.oid, 'SELECT') ORDER BY c.oid"
+    )
 }
 
 /// Eight bytes of a digest `h` as a number: an expression.
@@ -352,11 +374,11 @@ mod tests {
         let another = |all: &mut ClusterShape| {
             shop(all).catalogs.insert("pg_proc".to_owned(), (3, "1:9".to_owned()));
         };
-        assert_eq!(unlike(another), "shop: the catalog pg_proc has 3 rows, and not the same ones");
+        assert_eq!(unlike(another), "shop: pg_proc has 3 rows, and not the same ones");
         let roles = |all: &mut ClusterShape| {
             all.shared.insert("pg_authid".to_owned(), (1, "3:4".to_owned()));
         };
-        assert_eq!(unlike(roles), "the catalog pg_authid has 1 rows instead of 2");
+        assert_eq!(unlike(roles), "pg_authid has 1 rows instead of 2");
         assert_eq!(unlike(|all| all.databases.clear()), "the database shop is missing");
         let more = |all: &mut ClusterShape| {
             all.databases.insert("new".to_owned(), DatabaseShape::default());
@@ -371,14 +393,11 @@ mod tests {
         one.databases.get_mut("shop").unwrap().unsaid = 2;
         let found = other.compared_with(&one);
         let texts = [
-            "shop: 2 sequences: their names are not UTF-8",
+            "shop: 2 sequences or others: their names are not UTF-8",
             "1 databases that take no connections",
         ];
         assert_eq!(found.counted, texts);
-        // What a standby does not show is nothing that differs.
-        other.prepared = Some([("a".to_owned(), None)].into());
-        assert_eq!(other.compared_with(&one).unlike.len(), 0);
-        one.prepared = Some(BTreeSet::new());
+        other.prepared = [("a".to_owned(), None)].into();
         assert_eq!(other.compared_with(&one).unlike, ["other transactions are prepared"]);
     }
 }
