@@ -460,11 +460,11 @@ fn the_samples_name_every_key() {
                 let line = line.trim_start_matches('#');
                 let table = format!("[{}]", path.join("."));
                 // Of a table under a name that the operator chooses.
-                let below = format!(".{name}]");
+                let below = [format!(".{name}]"), format!(".{name}.")];
                 line.starts_with(&format!("{name} = "))
                     || line.starts_with(&format!("[{name}"))
                     || line.starts_with(&table)
-                    || line.starts_with('[') && line.contains(&below)
+                    || line.starts_with('[') && below.iter().any(|part| line.contains(part))
             });
             assert!(named, "{name} is not in the sample");
         }

@@ -55,6 +55,7 @@ fn every_script_explains_itself() {
         "tests/host",
         "tests/container",
         "tests/simulate",
+        "tests/demonstrate",
     ] {
         let ran = Ran::of(&script(name, &["--help"]).output().expect("run it")).ended(0);
         assert!(ran.out.contains(name), "{name}: {}", ran.out);

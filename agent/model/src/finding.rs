@@ -82,6 +82,10 @@ codes! {
     VerifyFailed = "verify_failed", Warning;
     /// The last drill failed, or its process died.
     DrillFailed = "drill_failed", Warning;
+    /// The newest drill that proved the data took longer to restore them than is promised now.
+    RtoBreached = "rto_breached", Warning;
+    /// The newest good backup took longer than is promised.
+    BackupTooLong = "backup_too_long", Warning;
     /// No log is streamed any more, and none has come by another way since.
     LogStreamEnded = "log_stream_ended", Warning;
     /// An object that was there is gone from the bucket.

@@ -98,6 +98,7 @@ fn entry((one, findings): &(&SourceStatus, Vec<Judged>)) -> Value {
         "blocked": one.kept.all().collect::<Vec<_>>(),
         "proven": one.drill.passed.as_ref().map(|passed| json!({
             "drill": passed.drill, "at": passed.at, "backup": passed.backup,
+            "restore_ms": passed.restore_ms,
         })),
         "unattended": one.kept.unattended.as_ref().map(|reason| &reason.text), "vanished": lost_json(&one.vanished), "refusals": lost_json(&one.refusals),
     })

@@ -7,9 +7,11 @@ mod jobs;
 mod judge;
 mod kept;
 mod no_log;
+mod promises;
 mod stock;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use drctl_catalog::{Catalog, CatalogError, Lost, Subject};
@@ -264,11 +266,9 @@ async fn one(
     let newest_good = if known.is_some() { known } else { catalog.newest_good(id).await? };
     let all = catalog.backups(Some(id)).await?;
     let is_future = |one: &&BackupSummary| one.is_good() && one.taken() > horizon;
-    let newest = newest(all.iter().filter(|one| one.taken() <= horizon))
-        .or_else(|| newest(all.iter()))
-        .cloned();
+    let newest = newest_of(&all, horizon);
     let broken = newest.as_ref().and_then(|newest| Family::of(&all).broken(newest));
-    let rpo = source.policy.objectives.rpo.and_then(|rpo| SignedDuration::try_from(rpo).ok());
+    let promises = &source.policy.objectives;
     let schedule = source.policy.schedule.as_ref().filter(|_| source.enabled);
     let (last_job, jobs) = latest(setup, catalog, id).await?;
     let set_back = set_back(catalog, &all, (last_job.as_ref(), newest.as_ref())).await?;
@@ -304,7 +304,9 @@ async fn one(
         changed: changed(id, &all, now),
         age,
         future: all.iter().find(is_future).map(|one| one.backup.clone()),
-        rpo,
+        rpo: promised(promises.rpo),
+        rto: promised(promises.rto),
+        max_duration: promised(promises.max_duration),
         last_job,
         jobs,
         running,
@@ -320,6 +322,17 @@ async fn one(
         gone: engine::of(source).gone(setup, id),
         stock: Stock::default(),
     })
+}
+
+/// The newest one that is not dated in the future, unless all are.
+fn newest_of(all: &[BackupSummary], horizon: Timestamp) -> Option<BackupSummary> {
+    let dated = newest(all.iter().filter(|one| one.taken() <= horizon));
+    dated.or_else(|| newest(all.iter())).cloned()
+}
+
+/// A time that is promised, to be compared with others.
+fn promised(time: Option<Duration>) -> Option<SignedDuration> {
+    SignedDuration::try_from(time?).ok()
 }
 
 /// That the newest backups are of another cluster than those before. Which clock is wrong nobody knows: neither

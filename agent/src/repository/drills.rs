@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Result;
 use bytes::Bytes;
-use drctl_model::{BackupId, Drill, DrillId, DrillOutcome, Named, SourceId, Verdict};
+use drctl_model::{BackupId, Drill, DrillId, DrillOutcome, DrillRun, Named, SourceId, Verdict};
 use drctl_store::{
     MAX_DRILL_BYTES, MAX_ENVELOPE_BYTES, State, Stored, VerifyingKey, decode_drill, digest, layout,
 };
@@ -162,6 +162,8 @@ pub(crate) struct Passed {
     pub(crate) at: Timestamp,
     /// The backup that it tried.
     pub(crate) backup: Option<BackupId>,
+    /// How long the restore took, in milliseconds; nothing of one by hand.
+    pub(crate) restore_ms: Option<u64>,
 }
 
 impl Passed {
@@ -172,6 +174,7 @@ impl Passed {
             drill: drill.drill.clone(),
             at,
             backup: drill.base.clone(),
+            restore_ms: drill.run.as_ref().map(DrillRun::restore_ms),
         })
     }
 }

@@ -55,7 +55,9 @@ fn a_report_tells_what_was_done_since_the_one_before_and_how_it_stands() {
     assert!(lines[0].starts_with("shop, from ") && lines[0].ends_with(": good"), "{said}");
     assert!(lines[1].starts_with("backups from this time: 1 good ("), "{said}");
     assert!(lines[2].starts_with(&format!("newest good backup: {good}, ")), "{said}");
-    assert_eq!(lines[3..], ["runs on this host: backup 1 succeeded, 1 FAILED"], "{said}");
+    let drills =
+        "drills: none, and none is scheduled; of 1 backup good, 0 proven in 30 days, 0 in 90";
+    assert_eq!(lines[3..], [drills, "runs on this host: backup 1 succeeded, 1 FAILED"], "{said}");
     assert!(told["title"].as_str().expect("a title").ends_with(": report (good)"), "{told}");
     agent.says("report: backups from this time: 1 good (");
     // Then one more was made, and is suspect; and a good one is gone.

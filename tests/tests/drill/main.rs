@@ -5,6 +5,7 @@ mod chain;
 mod clusters;
 mod common;
 mod damage;
+mod demonstration;
 mod dumps;
 mod left;
 mod reported;

@@ -43,6 +43,10 @@ struct Source {
     /// The bytes of all its backups in the bucket.
     stored_bytes: Option<u64>,
     rpo: Option<SignedDuration>,
+    /// How long the restore took in the newest drill that proved the data, in milliseconds.
+    restored_in: Option<u64>,
+    rto: Option<SignedDuration>,
+    max_duration: Option<SignedDuration>,
     gaps: Option<usize>,
     overdue: bool,
     frozen: bool,
@@ -89,6 +93,9 @@ fn of_source(at: Timestamp, one: &SourceStatus) -> Source {
         stored_bytes: one.stock.stored_bytes,
         until: age.and_then(|age| at.checked_sub(age).ok()),
         rpo: one.rpo,
+        restored_in: one.drill.passed.as_ref().and_then(|passed| passed.restore_ms),
+        rto: one.rto,
+        max_duration: one.max_duration,
         gaps: log.map(|log| log.recoverable_until.gaps.len()),
         overdue: one.overdue.is_some(),
         frozen: !one.frozen.is_empty(),
@@ -105,6 +112,7 @@ pub(super) fn metrics(told: &Told, now: Timestamp) -> Vec<Metric> {
         all.extend(sources.host.metrics(*at));
         all.extend(of_backups(sources));
         all.extend(of_recovery(sources, now));
+        all.extend(of_promises(sources));
         all.push(of_drills(sources));
     }
     all.extend(of_held(&told.held));
@@ -216,6 +224,27 @@ fn of_drills(sources: &Seen) -> Metric {
         "What the newest drill said, on any host; always 1",
         said.collect(),
     )
+}
+
+/// What is promised of times, and what was measured of restores.
+fn of_promises(sources: &Seen) -> Vec<Metric> {
+    vec![
+        gauge(
+            "drctl_backup_duration_objective_seconds",
+            "How long a backup may take at the most, by the policy",
+            each(sources, |one| one.max_duration.map(|most| most.as_secs_f64())),
+        ),
+        gauge(
+            "drctl_rto_seconds",
+            "How long the restore took in the newest drill that proved the data, on any host",
+            each(sources, |one| Some(wide(one.restored_in?) / 1000.0)),
+        ),
+        gauge(
+            "drctl_rto_objective_seconds",
+            "How long a restore may take at the most, by the policy",
+            each(sources, |one| one.rto.map(|rto| rto.as_secs_f64())),
+        ),
+    ]
 }
 
 /// Up to when the sources can be recovered, and whether that was proven.

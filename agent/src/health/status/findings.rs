@@ -27,7 +27,7 @@ const ALWAYS: [FindingCode; 18] = [
     FindingCode::JobUnclear,
     FindingCode::Overdue,
     FindingCode::VerifyFailed,
-    FindingCode::DrillFailed,
+    FindingCode::BackupTooLong,
     FindingCode::LogStreamEnded,
 ];
 
@@ -36,7 +36,9 @@ const OF_BACKUP_JOBS: [FindingCode; 3] =
     [FindingCode::JobFailed, FindingCode::JobStopped, FindingCode::JobDied];
 
 /// What is looked for where the bucket can be read.
-const IN_BUCKET: [FindingCode; 9] = [
+const IN_BUCKET: [FindingCode; 11] = [
+    FindingCode::DrillFailed,
+    FindingCode::RtoBreached,
     FindingCode::BackupRefused,
     FindingCode::BackupNewer,
     FindingCode::BucketUnreadable,

@@ -90,8 +90,8 @@ impl SourceStatus {
         let failed = self.drill.failed.as_ref()?;
         let source = &self.source;
         let text = format!(
-            "the newest drill, {failed}, failed: the data are not proven until one passes; \
-             `drctl drill show {source} --identity FILE` tells why"
+            "the drill {failed}, which is the newest one, did not prove the data; until one does nobody knows that \
+             they can be restored: `drctl drill show {source} --identity FILE` tells why"
         );
         Some(Judged::attention(FindingCode::DrillFailed, "", text))
     }

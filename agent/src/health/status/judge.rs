@@ -52,6 +52,10 @@ pub struct SourceStatus {
     pub future: Option<BackupId>,
     /// What may be lost at the most, where an objective says so.
     pub rpo: Option<SignedDuration>,
+    /// How long a restore may take, where one says so.
+    pub rto: Option<SignedDuration>,
+    /// How long a backup may take, where one says so.
+    pub max_duration: Option<SignedDuration>,
     /// The last backup that this host has tried.
     pub last_job: Option<Job>,
     /// The last of its other jobs on this host, one of each kind.
@@ -181,6 +185,7 @@ impl SourceStatus {
         found.extend(self.meddled());
         found.extend(self.of_jobs());
         found.extend(self.of_other_jobs());
+        found.extend(self.of_promises());
         found.extend(self.of_memory());
         found.extend(self.of_state());
         found.extend(self.of_statements());
@@ -461,6 +466,8 @@ pub(super) mod tests {
             age: Some(SignedDuration::from_secs(5)),
             future: None,
             rpo: None,
+            rto: None,
+            max_duration: None,
             last_job: None,
             jobs: Vec::new(),
             next: None,
