@@ -97,6 +97,9 @@ fn whatever_was_changed_in_it_is_not_true() {
     let stranger = "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
     let found = verify(&shop, &file, 4, &["--key", stranger]);
     assert_eq!((&found["true"], &found["drill"]), (&false.into(), &Value::Null), "{found}");
+    // A key of backups signs no drill, whatever it has signed.
+    let found = verify(&shop, &file, 4, &["--key", stranger, "--backup-key", &key]);
+    assert_eq!(found["true"], false, "{found}");
     // Its manifest is gone: that is told, and the evidence stays true.
     let found = verify(
         &shop,
