@@ -149,6 +149,24 @@ pub(crate) fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+impl DrillOutcome {
+    /// Whether the data were proven, in whatever time.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        matches!(self, DrillOutcome::Proven { .. } | DrillOutcome::Equal(_))
+    }
+
+    /// How much was compared row by row, and is equal; nothing where nothing was.
+    #[must_use]
+    pub fn equal(&self) -> Option<&Equal> {
+        match self {
+            DrillOutcome::Equal(equal) => Some(equal),
+            DrillOutcome::Proven { equal, .. } => equal.as_ref(),
+            DrillOutcome::Failed { .. } | DrillOutcome::Inconclusive { .. } => None,
+        }
+    }
+}
+
 impl Drill {
     /// What that means, for people: a part of a sentence.
     #[must_use]

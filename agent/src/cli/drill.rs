@@ -24,17 +24,18 @@ use crate::repository::drills;
 /// `drctl drill`.
 pub(super) async fn drill_verb(
     screen: Screen,
-    setup: &Setup,
+    setup: impl FnOnce() -> Result<Setup>,
     verb: &DrillVerb,
     stop: &Stop,
 ) -> Result<Exit> {
     match verb {
-        DrillVerb::Run(args) => run(screen, setup, args, stop).await,
-        DrillVerb::List { source } => list(screen, setup, source.as_deref()).await,
+        DrillVerb::Run(args) => run(screen, &setup()?, args, stop).await,
+        DrillVerb::List { source } => list(screen, &setup()?, source.as_deref()).await,
         DrillVerb::Show { source, drill, identity } => {
-            show(screen, setup, (source, drill.as_deref()), identity.as_deref()).await
+            show(screen, &setup()?, (source, drill.as_deref()), identity.as_deref()).await
         }
         DrillVerb::Export(args) => {
+            let setup = &setup()?;
             let drill = named(setup, &args.source, args.drill.as_deref()).await?.0.0;
             drill_bundle::export(screen, setup, &drill, &args.to).await
         }

@@ -1,7 +1,7 @@
 //! A drill's evidence in one file, which anybody can verify who has nothing but that and the public key.
 
 use anyhow::Result;
-use drctl_model::{Drill, DrillNames, DrillOutcome, Named, Verdict, total};
+use drctl_model::{Drill, DrillNames, Named, Verdict, total};
 use drctl_store::{
     DrillBundle, Identities, Trust, decode_manifest, digest, open_drill, open_drill_names,
 };
@@ -120,8 +120,7 @@ fn judge(found: &mut VerifiedBundle, drill: &Drill) {
         let at = at.map_or_else(String::new, |at| format!(": number {at} of {of}, from 0 on"));
         found.say(Some(good), format!("the backup was chosen by the number {seed}{at}"));
     }
-    let proven = matches!(drill.outcome, DrillOutcome::Proven { .. } | DrillOutcome::Equal(_));
-    if proven && drill.base.is_none() {
+    if drill.outcome.is_proven() && drill.base.is_none() {
         found.say(Some(false), "it proves something, and names no backup");
     }
     if drill.verdict() == Verdict::Pass && !run.cleaned {
@@ -165,13 +164,8 @@ fn manifest(drill: &Drill, named: &Named, all: &[Vec<u8>], trust: &Trust) -> Loo
 fn names(found: &mut VerifiedBundle, drill: &Drill, identities: &Identities) {
     match open_drill_names(drill, identities) {
         Ok(Some(names)) => {
-            let (tables, rows) = match &drill.outcome {
-                DrillOutcome::Equal(equal) => (equal.tables, equal.rows),
-                DrillOutcome::Proven { equal, .. } => {
-                    equal.as_ref().map_or((0, 0), |equal| (equal.tables, equal.rows))
-                }
-                DrillOutcome::Failed { .. } | DrillOutcome::Inconclusive { .. } => (0, 0),
-            };
+            let equal = drill.outcome.equal();
+            let (tables, rows) = equal.map_or((0, 0), |equal| (equal.tables, equal.rows));
             let listed = names.tables.len() as u64 + names.more;
             let of_listed = total(names.tables.iter().map(|table| table.rows));
             let fits =

@@ -30,8 +30,7 @@ pub(super) fn judged(
         came.checks.push(CheckDone { name: check.name.clone(), passed: wrong.is_none() });
         came.why.extend(wrong);
     }
-    let proven = matches!(came.outcome, DrillOutcome::Proven { .. } | DrillOutcome::Equal(_));
-    if proven && is_wrong {
+    if came.outcome.is_proven() && is_wrong {
         came.outcome = DrillOutcome::Failed { error: "check".to_owned() };
     }
     came

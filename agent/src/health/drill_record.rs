@@ -9,7 +9,7 @@ use drctl_policies::rto::{Forecast, Measured, forecast};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::host::figures::{count, number};
-use crate::repository::rto::{is_proven, measured};
+use crate::repository::rto::measured;
 
 /// So many runs that were due are looked at.
 const MOST: usize = 5_000;
@@ -154,7 +154,8 @@ fn matched(due: &[Timestamp], drills: &[Drill], now: Timestamp) -> Vec<DueDrill>
 fn proven(drills: &[Drill], kept: &BTreeSet<BackupId>, to: Timestamp) -> (u64, u64, u64) {
     let within = |days: i64| {
         let since = to.checked_sub(SignedDuration::from_hours(24 * days)).unwrap_or(Timestamp::MIN);
-        let proved = drills.iter().filter(|drill| is_proven(drill) && drill.started >= since);
+        let proved =
+            drills.iter().filter(|drill| drill.outcome.is_proven() && drill.started >= since);
         // One that another one was compared with was restored and digested too.
         let backups = proved.flat_map(|drill| {
             let with = drill.run.as_ref().and_then(|run| run.with.as_ref());

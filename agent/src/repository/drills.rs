@@ -16,7 +16,6 @@ use super::faults::{is_bad_manifest, is_missing, is_newer, is_unsigned};
 use super::first::first;
 use super::memory::NEWER;
 use super::named::Names;
-use super::rto::is_proven;
 use super::{Repository, horizon};
 
 /// The code of what a drill has left and cannot be believed.
@@ -170,7 +169,7 @@ impl Passed {
     fn of(drill: &Drill) -> Option<Self> {
         let took = SignedDuration::from_millis(i64::try_from(drill.took_ms).ok()?);
         let at = drill.started.checked_add(took).ok()?;
-        is_proven(drill).then(|| Passed {
+        drill.outcome.is_proven().then(|| Passed {
             drill: drill.drill.clone(),
             at,
             backup: drill.base.clone(),
@@ -283,12 +282,21 @@ pub(super) async fn read(
     source: &SourceId,
     id: &DrillId,
 ) -> Result<(Drill, VerifyingKey)> {
+    Ok(stored(repository, source, id).await?.0)
+}
+
+/// A drill that counts, who signed it, and its object.
+async fn stored(
+    repository: &Repository,
+    source: &SourceId,
+    id: &DrillId,
+) -> Result<((Drill, VerifyingKey), Bytes)> {
     let key = layout::drill(source, id);
     let read = |stored: Stored| async move {
         let bytes = repository.bucket.get_stored(&stored, MAX_DRILL_BYTES as u64).await?;
-        Ok(decode_drill(&bytes, &repository.trust, &repository.id, source, id)?)
+        Ok((decode_drill(&bytes, &repository.trust, &repository.id, source, id)?, bytes))
     };
-    first(&repository.bucket, &key, read, |one, other| one.0 == other.0).await
+    first(&repository.bucket, &key, read, |one, other| one.0.0 == other.0.0).await
 }
 
 /// The object of a drill's evidence, as it lies in the bucket.
@@ -300,13 +308,7 @@ pub(crate) async fn evidence(
     source: &SourceId,
     id: &DrillId,
 ) -> Result<Bytes> {
-    let key = layout::drill(source, id);
-    let read = |stored: Stored| async move {
-        let bytes = repository.bucket.get_stored(&stored, MAX_DRILL_BYTES as u64).await?;
-        decode_drill(&bytes, &repository.trust, &repository.id, source, id)?;
-        Ok(bytes)
-    };
-    first(&repository.bucket, &key, read, |one, other| one == other).await
+    Ok(stored(repository, source, id).await?.1)
 }
 
 /// The object of a manifest, as it lies in the bucket, where it is the one that somebody has named.

@@ -1,7 +1,7 @@
 //! How long a restore will take, by the evidence of drills.
 
 use anyhow::Result;
-use drctl_model::{Drill, DrillOutcome, SourceId};
+use drctl_model::{Drill, SourceId};
 use drctl_policies::rto::{Forecast, Measured, forecast};
 use jiff::Timestamp;
 
@@ -15,14 +15,8 @@ const MOST: (usize, usize) = (50, 200);
 #[must_use]
 pub(crate) fn measured(drill: &Drill) -> Option<Measured> {
     let run = drill.run.as_ref()?;
-    is_proven(drill).then_some(())?;
+    drill.outcome.is_proven().then_some(())?;
     Some(Measured { at: drill.started, bytes: run.bytes?, ms: run.restore_ms() })
-}
-
-/// Whether it proved its data, in whatever time.
-#[must_use]
-pub(crate) fn is_proven(drill: &Drill) -> bool {
-    matches!(drill.outcome, DrillOutcome::Proven { .. } | DrillOutcome::Equal(_))
 }
 
 /// How long a restore of so many bytes will take; nothing where no drill has measured one.

@@ -3,9 +3,9 @@ use base64::engine::general_purpose::STANDARD;
 use drctl_model::{Drill, DrillId, DrillNames, RepositoryId, Role, SourceId};
 
 use crate::dsse::Document;
+use crate::manifest::open_field;
 use crate::{
-    FormatError, Identities, JsonError, Recipients, SealError, SigningKey, Trust, VerifyingKey,
-    open_bytes, seal_bytes,
+    FormatError, Identities, Recipients, SealError, SigningKey, Trust, VerifyingKey, seal_bytes,
 };
 
 /// The most bytes of a drill's evidence.
@@ -84,23 +84,15 @@ pub fn seal_drill_names(names: &DrillNames, recipients: &Recipients) -> Result<S
 /// Opens the field `sealed` of a drill; nothing where it has none.
 ///
 /// # Errors
-/// As [`open_bytes`].
+/// As [`open_bytes`](crate::open_bytes).
 pub fn open_drill_names(
     drill: &Drill,
     identities: &Identities,
 ) -> Result<Option<DrillNames>, SealError> {
-    let Some(sealed) = drill.run.as_ref().and_then(|run| run.sealed.as_ref()) else {
-        return Ok(None);
-    };
-    let damaged = |what: String| SealError::Decompress { what };
-    let sealed = STANDARD
-        .decode(sealed)
-        .map_err(|_| damaged("the sealed names are no base64".to_owned()))?;
-    let plain = open_bytes(&sealed, MAX_NAMES_BYTES, identities)?;
-    let names = serde_json::from_slice(&plain);
-    names
-        .map(Some)
-        .map_err(|error| damaged(format!("the sealed names: {}", JsonError::from(&error))))
+    let sealed = drill.run.as_ref().and_then(|run| run.sealed.as_ref());
+    let open =
+        |sealed: &String| open_field(sealed, ("the sealed names", MAX_NAMES_BYTES), identities);
+    sealed.map(open).transpose()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use drctl_model::{Facts, Manifest, Role, SourceId};
+use serde::de::DeserializeOwned;
 
 use crate::{
     FormatError, Identities, JsonError, Recipients, SealError, SigningKey, Trust, VerifyingKey,
@@ -69,13 +70,23 @@ pub fn seal_facts(facts: &Facts, recipients: &Recipients) -> Result<String, Seal
 /// # Errors
 /// As [`open_bytes`].
 pub fn open_facts(manifest: &Manifest, identities: &Identities) -> Result<Facts, SealError> {
+    open_field(&manifest.sealed, ("the sealed facts", MAX_FACTS_BYTES), identities)
+}
+
+/// Opens what is sealed in a field of a signed document: JSON of at most so many plain bytes.
+///
+/// # Errors
+/// As [`open_bytes`].
+pub(crate) fn open_field<T: DeserializeOwned>(
+    sealed: &str,
+    (what, limit): (&str, usize),
+    identities: &Identities,
+) -> Result<T, SealError> {
     let damaged = |what: String| SealError::Decompress { what };
-    let sealed = STANDARD
-        .decode(&manifest.sealed)
-        .map_err(|_| damaged("the sealed facts are no base64".to_owned()))?;
-    let plain = open_bytes(&sealed, MAX_FACTS_BYTES, identities)?;
+    let sealed = STANDARD.decode(sealed).map_err(|_| damaged(format!("{what} are no base64")))?;
+    let plain = open_bytes(&sealed, limit, identities)?;
     serde_json::from_slice(&plain)
-        .map_err(|error| damaged(format!("the sealed facts: {}", JsonError::from(&error))))
+        .map_err(|error| damaged(format!("{what}: {}", JsonError::from(&error))))
 }
 
 #[cfg(test)]

@@ -37,8 +37,7 @@ pub(super) async fn choose(
         let released = (!is_theirs).then_some(Released { locks: 0, next_xid: None });
         state.release(released)?;
         own::has_opened(server, state).await?;
-        (done.promoted, done.released) = (true, (!is_theirs).then_some(0));
-        done.prepared = state.prepared().unwrap_or_default().to_vec();
+        note_opened(&mut done, state)?;
         read(server, request, &mut done, meter).await?;
         return Ok(done);
     }
@@ -47,39 +46,35 @@ pub(super) async fn choose(
     }
     match &request.choice {
         Choice::Stop => {}
-        // What is prepared is only shown by one that is open; it is thrown away anyway.
-        Choice::Prove(how) if how.digest.is_some() => {
-            meter.label("rolling back open transactions");
-            state.release(Some(Released { locks: 0, next_xid: None }))?;
-            own::promote(server, request, state, layout).await?;
-            done.proof = state.proof().cloned().context("nothing was proven")?;
-            (done.promoted, done.released) = (true, Some(0));
-            done.prepared = state.prepared().unwrap_or_default().to_vec();
-            read(server, request, &mut done, meter).await?;
-        }
         Choice::Open | Choice::Extract(_) | Choice::Prove(_) => {
             // A transaction that had not ended at the target still holds its locks, and whoever
             // looks at its tables would wait for ever: it ends when the cluster opens.
             let locks = server.dead_locks().await.context("look for locks at the target")?;
-            if locks > 0 {
+            // What is prepared is only shown by one that is open.
+            let digests = matches!(&request.choice, Choice::Prove(how) if how.digest.is_some());
+            if locks > 0 || digests {
                 meter.label("rolling back open transactions");
                 state.release(Some(Released { locks, next_xid: None }))?;
                 own::promote(server, request, state, layout).await?;
-                done.proof = state.proof().cloned().context("nothing was proven")?;
-                (done.promoted, done.released) = (true, Some(locks));
-                done.prepared = state.prepared().unwrap_or_default().to_vec();
+                note_opened(&mut done, state)?;
             }
             read(server, request, &mut done, meter).await?;
         }
         Choice::Promote => {
             meter.label("promoting");
             own::promote(server, request, state, layout).await?;
-            done.proof = state.proof().cloned().context("nothing was proven")?;
-            done.promoted = true;
-            done.prepared = state.prepared().unwrap_or_default().to_vec();
+            note_opened(&mut done, state)?;
         }
     }
     Ok(done)
+}
+
+/// What is to be told of one that has opened, as its state has it.
+fn note_opened(done: &mut Recovered, state: &RecoveryState) -> Result<()> {
+    done.proof = state.proof().cloned().context("nothing was proven")?;
+    (done.promoted, done.released) = (true, state.released().map(|released| released.locks));
+    done.prepared = state.prepared().unwrap_or_default().to_vec();
+    Ok(())
 }
 
 /// Takes out the tables that are wanted, or looks at all.

@@ -90,16 +90,17 @@ pub(super) async fn arrive(
             Look::Silent(why) => {
                 if let Some(why) = why {
                     meter.label(format!("the restored server refuses the query: {why}"));
-                } else if to_end
-                    && server.is_shut()
-                    && (serving.waits() || still.reason(server, None).is_some())
-                {
+                    continue;
+                }
+                let stands_still = still.reason(server, None);
+                if to_end && (serving.waits() || stands_still.is_some()) && server.is_shut() {
                     meter.label("rolling back open transactions");
                     state.reach(Step::Promoting)?;
                     server.promote(layout)?;
                     let opened = own::opened(server).await?;
                     return Ok(Some((opened, Rate::new(0, Duration::ZERO))));
-                } else if let Some(why) = still.reason(server, None) {
+                }
+                if let Some(why) = stands_still {
                     bail!(AgentError::Mismatch(format!("it lets nobody in, and says: {why}")));
                 }
                 continue;

@@ -9,7 +9,7 @@ mod empty;
 pub(crate) mod equality;
 mod error;
 mod fit;
-pub(crate) mod globals;
+mod globals;
 mod guard;
 mod leftover;
 mod members;
