@@ -37,6 +37,11 @@ pub(crate) static AGENT: &[Key] = &[
         "The group whose members may talk to the agent, beside root and its own account.",
     ),
     Key::optional(
+        "admin_group",
+        Text,
+        "The group whose members may ask the agent to prune, verify, drill, report and reload, too.",
+    ),
+    Key::optional(
         "push_user",
         Text,
         "The account that may hand over WAL (`wal push`), beside root and the agent's own.",
@@ -80,6 +85,8 @@ pub struct AgentSettings {
     pub socket: Option<PathBuf>,
     /// The group whose members may talk to it, beside root and its own account.
     pub socket_group: Option<String>,
+    /// The group whose members may also have it remove, restore in drills, and read its configuration.
+    pub admin_group: Option<String>,
     /// The account that may hand over log, beside root and its own.
     pub push_user: Option<String>,
     /// How much it gives way to other processes. 0 to 19.
@@ -99,12 +106,14 @@ pub(crate) fn read(reader: &Reader<'_>) -> Option<AgentSettings> {
     let (stop_timeout, beat) = (reader.duration("stop_timeout"), read_beat(reader));
     let (socket_group, metrics) =
         (read_name(reader, "socket_group", "group"), read_metrics(reader));
+    let admin_group = read_name(reader, "admin_group", "group");
     let push_user = read_name(reader, "push_user", "passwd");
     Some(AgentSettings {
         jobs_at_once: jobs_at_once?,
         stop_timeout: stop_timeout?,
         socket: reader.path("socket"),
         socket_group,
+        admin_group,
         push_user,
         nice: nice?,
         metrics,

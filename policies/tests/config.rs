@@ -162,6 +162,7 @@ fn agent_defaults() -> AgentSettings {
         stop_timeout: Duration::from_secs(60),
         socket: None,
         socket_group: None,
+        admin_group: None,
         push_user: None,
         nice: 0,
         metrics: None,
@@ -193,6 +194,7 @@ log_heartbeat_table = true
 jobs_at_once = 3
 socket = "/run/dba/agent.sock"
 socket_group = "dba"
+admin_group = "sre"
 push_user = "postgres"
 metrics = "[::1]:9532"
 [throttle.by-day]
@@ -217,7 +219,7 @@ daily = 7
     let shown = serde_json::to_value(&config).unwrap();
     let expected = json!({
         "jobs_at_once": 3, "stop_timeout_seconds": 60, "socket": "/run/dba/agent.sock",
-        "socket_group": "dba", "push_user": "postgres", "nice": 0, "metrics": "[::1]:9532",
+        "socket_group": "dba", "admin_group": "sre", "push_user": "postgres", "nice": 0, "metrics": "[::1]:9532",
         "beat_seconds": 300, "ping_url": null,
     });
     assert_eq!(shown["agent"], expected);

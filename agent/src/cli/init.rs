@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::typed_ident;
-use drctl_policies::{Kit, SUPERUSER, SecretRef, Setting, SourceFile, SourceTemplate, read_kit};
+use drctl_policies::{Kit, SUPERUSER, SecretRef, Setting, SourceTemplate};
 use serde_json::json;
 
 use super::args::InitArgs;
@@ -12,8 +12,8 @@ use super::heard::while_heard;
 use super::screen::{Screen, line};
 use crate::health::discover;
 use crate::host::files::{fill, new_file};
-use crate::host::{AgentError, Exit, Setup, clusters, private, waited};
-use crate::repository::{InitOptions, Made, init as run_init, restore_marker};
+use crate::host::{AgentError, Exit, Setup, clusters};
+use crate::repository::{InitOptions, Made, init as run_init, kit_of, restore_marker};
 
 /// `drctl init`.
 pub(super) async fn init(screen: Screen, config: &Path, args: &InitArgs) -> Result<Exit> {
@@ -21,7 +21,7 @@ pub(super) async fn init(screen: Screen, config: &Path, args: &InitArgs) -> Resu
         return marker(screen, config).await;
     }
     let given = args.kit.as_deref().filter(|path| args.join && path.exists());
-    let given = given.map(sheet).transpose()?;
+    let given = given.map(kit_of).transpose()?;
     if let (true, None, None, Some(kit)) = (args.join, &given, &args.url, &args.kit) {
         let text = format!(
             "there is no recovery kit at {}: name the file that holds it, or with --url the repository \
@@ -127,15 +127,6 @@ fn tell_found(screen: Screen, made: &Made) {
              `sources`. Then `drctl list` shows the backup",
         );
     }
-}
-
-/// The recovery kit in a file.
-fn sheet(path: &Path) -> Result<Kit> {
-    private::believed(path, private::author(path))?;
-    let text = waited(|| std::fs::read_to_string(path));
-    let text = text.with_context(|| format!("read {}", path.display()))?;
-    let name = path.display().to_string();
-    Ok(read_kit(&SourceFile { name, text }).map_err(AgentError::Configuration)?)
 }
 
 async fn marker(screen: Screen, config: &Path) -> Result<Exit> {

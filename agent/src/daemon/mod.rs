@@ -144,8 +144,7 @@ impl Agent {
         setup.private_directory(&setup.config.paths.runtime_dir)?;
         let (tell, told) = mpsc::unbounded_channel();
         let (ask, asked) = mpsc::channel(16);
-        let of = &setup.config.agent;
-        let rights = Rights { group: of.socket_group.clone(), push_user: of.push_user.clone() };
+        let rights = Rights::of(&setup.config.agent);
         let pushes = Pushes::new(&setup);
         let listening =
             Server::listen(&setup.agent_socket(), rights, (ask, pushes.clone(), Log::of(&setup)))?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use drctl_model::{JobKind, SourceId};
 use drctl_policies::scheduler::{JobKey, JobSpec, Rhythm, part_of_jitter};
-use drctl_policies::{Config, LogWay, Source};
+use drctl_policies::{AgentSettings, Config, LogWay, Source};
 
 use crate::host::AgentError;
 
@@ -66,7 +66,10 @@ fn of_source(id: &SourceId, source: &Source, host: &str) -> Vec<(JobKey, JobSpec
 /// [`AgentError::Usage`] where its places have moved: locks, catalog and socket lie there.
 pub(super) fn may_be_taken(old: &Config, new: &Config) -> Result<()> {
     let moved = old.paths != new.paths || old.agent.socket != new.agent.socket;
-    let others = |of: &Config| (of.agent.socket_group.clone(), of.agent.push_user.clone());
+    let others = |of: &Config| {
+        let AgentSettings { socket_group, admin_group, push_user, .. } = &of.agent;
+        [socket_group, admin_group, push_user].map(Clone::clone)
+    };
     if moved || others(old) != others(new) {
         let text =
             "[paths] and the agent's socket are taken by a restart only: `systemctl restart drctl`";

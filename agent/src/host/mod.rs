@@ -8,6 +8,7 @@ mod crash;
 mod exit;
 pub(crate) mod figures;
 pub(crate) mod files;
+mod hidden;
 mod limits;
 pub(crate) mod locks;
 mod meter;

@@ -38,6 +38,8 @@ pub struct Setup {
     pub(crate) paces: Vec<Arc<Pace>>,
     /// The digest of its files, where it was read from any.
     pub(crate) files_sha256: Option<Digest>,
+    /// What a restored server must not see beside what this configuration names.
+    pub(crate) also_hidden: Vec<PathBuf>,
 }
 
 /// Reads the configuration's files.
@@ -83,12 +85,12 @@ impl Setup {
     pub fn load(path: &Path) -> Result<Self> {
         let (main, policies) = read_files(path)?;
         let config = drctl_policies::parse(&main, &policies).map_err(AgentError::Configuration)?;
-        let each = std::iter::once(&main).chain(&policies);
-        let each: Vec<_> = each.map(|file| digest(file.text.as_bytes()).to_string()).collect();
+        let text = |file: &SourceFile| digest(file.text.as_bytes()).to_string();
+        let each: Vec<_> = std::iter::once(&main).chain(&policies).map(text).collect();
         let files_sha256 = Some(digest(each.join("\n").as_bytes()));
-        let (config, path) = (Arc::new(config), path.to_owned());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        Ok(Setup { config, path, clock, prunes: false, paces: Vec::new(), files_sha256 })
+        let (config, path, clock) = (Arc::new(config), path.to_owned(), Arc::new(SystemClock));
+        let (prunes, paces, also_hidden) = (false, Vec::new(), Vec::new());
+        Ok(Setup { config, path, clock, prunes, paces, files_sha256, also_hidden })
     }
 
     /// Where drctl keeps files of its own on this host, and what each is.

@@ -9,6 +9,7 @@ use drctl_model::{JobEvent, JobKind, SourceId};
 use super::record::{PATIENCE, Record, failure};
 use crate::host::Setup;
 use crate::repository::find::named;
+use crate::repository::leases::leased;
 
 /// Work that came to its end, and what is on record of it for a source: nothing where all is well, else
 /// the code and the message of what is not.
@@ -25,9 +26,9 @@ pub(crate) async fn run<T>(
     work: Pin<Box<impl Future<Output = Result<T>>>>,
     amiss: impl Fn(&T, &SourceId) -> Amiss,
 ) -> Result<T> {
-    let sources = sources.into_iter().map(|source| (source, None));
-    let record = Record::begin(setup, (kind, setup.clock.now()), sources).await;
-    let done = work.await;
+    let of = sources.iter().map(|source| (source.clone(), None));
+    let record = Record::begin(setup, (kind, setup.clock.now()), of).await;
+    let done = leased(setup, (kind, &sources), work).await;
     let ended = |source: &SourceId| match &done {
         Ok(done) => match amiss(done, source) {
             None => JobEvent::Succeeded,

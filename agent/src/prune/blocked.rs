@@ -17,7 +17,7 @@ use crate::jobs::{LastJob, latest, set_back};
 use crate::repository::accept::is_accepted;
 use crate::repository::drills::NewestDrill;
 use crate::repository::statements::Statements;
-use crate::repository::{CLOCKS_APART, Closed, Repository, dated, horizon};
+use crate::repository::{CLOCKS_APART, Closed, Repository, dated, horizon, leases};
 
 /// For how long an attempt without a manifest may still be running somewhere: what it is based on is not
 /// known before it is committed.
@@ -150,7 +150,8 @@ pub(super) async fn blocked(
         }
     }
     let unattended = failures(setup, catalog, (source, backups), now).await?;
-    let passing = running(&others, &doubts, now);
+    let mut passing = running(&others, &doubts, now);
+    passing.extend(leases::in_force(repository, source, now).await?);
     Ok(Reasons { lasting: found, passing, unattended, unknown: false })
 }
 

@@ -19,7 +19,7 @@ use super::pruned::{Kept, Pruned};
 use crate::host::{AgentError, Setup, Stop, crash_point};
 use crate::repository::removed::{log_floor, tombstone};
 use crate::repository::statements::statements;
-use crate::repository::{Repository, documents};
+use crate::repository::{Repository, documents, leases};
 
 /// How many objects are removed at once.
 const AT_ONCE: usize = 16;
@@ -110,6 +110,7 @@ impl Work<'_> {
             self.may_go_on().await?;
             self.log(cut, before).await.with_context(|| format!("remove {}", cut.called))?;
         }
+        leases::sweep(self.repository, &plan.source, self.setup.clock.now()).await;
         Ok(())
     }
 
@@ -123,7 +124,8 @@ impl Work<'_> {
         let gone = gone.into_keys().next().map(|key| format!("{key} is gone"));
         let forbidden = forbidden(&said).into_iter().map(|reason| reason.text).next();
         let claimed = || self.plan.claimed(&said.in_force, &self.done.gone);
-        let Some(why) = gone.or(forbidden).or_else(claimed) else { return Ok(()) };
+        let leased = leases::in_force(self.repository, source, self.setup.clock.now()).await?;
+        let Some(why) = gone.or(forbidden).or_else(claimed).or(leased) else { return Ok(()) };
         let text = format!(
             "{why}. Nothing more of {source} was removed: run `drctl prune {source}` to see what may go \
              now"

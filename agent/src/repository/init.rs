@@ -9,14 +9,14 @@ use bytes::Bytes;
 use drctl_model::{Marker, RepositoryId, shown};
 use drctl_policies::{
     Config, Diagnostic, Kit, SAMPLE_POLICY, SecretRef, Setting, SourceFile, SourceTemplate,
-    Template, TrustedKey, template,
+    Template, TrustedKey, read_kit, template,
 };
 use drctl_store::{Bucket, SigningKey, encode_marker, layout, new_identity};
 
 use super::Inventory;
 use super::faults::is_newer;
 use super::marker::{holds_backups, is_foreign, is_lost, read_marker};
-use crate::host::{AgentError, Failure, Setup, clusters, private, write_new};
+use crate::host::{AgentError, Failure, Setup, clusters, private, waited, write_new};
 
 /// What the operator decides.
 #[derive(Debug, Clone)]
@@ -129,6 +129,18 @@ pub async fn init(options: &InitOptions, now: jiff::Timestamp) -> Result<Made> {
     })
 }
 
+/// The recovery kit in a file.
+///
+/// # Errors
+/// [`AgentError::Changeable`] for one that other accounts can change; what is wrong with it.
+pub fn kit_of(path: &Path) -> Result<Kit> {
+    private::believed(path, private::author(path))?;
+    let text = waited(|| std::fs::read_to_string(path));
+    let text = text.with_context(|| format!("read {}", path.display()))?;
+    let name = path.display().to_string();
+    Ok(read_kit(&SourceFile { name, text }).map_err(AgentError::Configuration)?)
+}
+
 /// Refuses a place for any of it in a cluster.
 fn in_no_cluster(setup: &Setup, directory: &Path) -> Result<()> {
     clusters::outside(directory, "the configuration with its keys in")?;
@@ -162,6 +174,7 @@ fn setup(options: &InitOptions, config: Config) -> Setup {
         prunes: false,
         paces: Vec::new(),
         files_sha256: None,
+        also_hidden: Vec::new(),
     }
 }
 

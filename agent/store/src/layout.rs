@@ -203,6 +203,26 @@ pub fn log_floor_at(key: &Path) -> Option<(SourceId, Lineage, LogAt)> {
     Some((source.parse().ok()?, lineage.parse().ok()?, before))
 }
 
+/// Where the leases of those lie that read a source.
+#[must_use]
+pub fn leases(source: &SourceId) -> Path {
+    Path::from(format!("s/{source}/r"))
+}
+
+/// The key of a lease.
+#[must_use]
+pub fn lease(source: &SourceId, id: &BackupId) -> Path {
+    Path::from(format!("s/{source}/r/{id}.json"))
+}
+
+/// Which lease lies under `key`; nothing for any other object.
+#[must_use]
+pub fn lease_at(key: &Path) -> Option<(SourceId, BackupId)> {
+    let parts: Vec<&str> = key.as_ref().split('/').collect();
+    let ["s", source, "r", file] = parts.as_slice() else { return None };
+    Some((source.parse().ok()?, file.strip_suffix(".json")?.parse().ok()?))
+}
+
 /// Where what was said of a source lies: pins, legal holds, freezes.
 #[must_use]
 pub fn statements(source: &SourceId) -> Path {
@@ -307,6 +327,8 @@ pub enum Kind {
     Removed(SourceId),
     /// What was said of a source: a pin, a legal hold, a freeze.
     Statement(SourceId),
+    /// A restore or a drill reads the source.
+    Lease(SourceId),
     /// A sign of life of a host's agent.
     Beat(HostId),
     /// Entries of a host's audit log.
@@ -345,6 +367,7 @@ pub fn classify(key: &Path) -> Kind {
         ["s", _, "k", _] => {
             statement_at(key).map_or(Kind::Foreign, |(source, _)| Kind::Statement(source))
         }
+        ["s", _, "r", _] => lease_at(key).map_or(Kind::Foreign, |(source, _)| Kind::Lease(source)),
         ["s", source, "b", backup, rest @ ..] if !rest.is_empty() => {
             let (Ok(source), Ok(backup)) = (source.parse(), backup.parse()) else {
                 return Kind::Foreign;

@@ -179,6 +179,34 @@ fn members_of_the_group_ask_for_ordinary_work_and_for_nothing_else() {
 }
 
 #[test]
+fn members_of_the_admin_group_may_have_it_remove_and_reload() {
+    let of = Grouped::open("games");
+    let shop = &of.shop;
+    shop.site
+        .replace("socket_group = \"games\"", "socket_group = \"games\"\nadmin_group = \"users\"");
+    let agent = Agent::start(&shop.site);
+    let said = of.ask(MEMBER, &["run", "shop", "prune"]).failed(1, "agent_refused");
+    assert!(said.contains("drctl's account and root, and members of users, may"), "{said}");
+    let admin = ["--reuid=nobody", "--regid=games", "--groups=users"];
+    let _ = of.ask(&admin, &["run", "shop", "prune"]).failed(1, "agent_refused");
+    let _ = agent.stop().ended(0);
+    // Alone it has the socket, too.
+    shop.site
+        .replace("socket_group = \"games\"\nadmin_group = \"users\"", "admin_group = \"games\"");
+    let agent = Agent::start(&shop.site);
+    assert_eq!(of.rights(), (0o660, 0, gid("games")));
+    let _ = of.jobs(MEMBER).ended(0);
+    let _ = of.ask(MEMBER, &["run", "shop", "prune"]).ended(0);
+    let _ = agent.job_is("prune", |job| job["last"]["outcome"] == "succeeded");
+    append(&shop.policy_file(), "\n[verify]\nschedule = \"45 5 1 * *\"\nwithin = \"90d\"\n");
+    let _ = of.ask(MEMBER, &["reload"]).ended(0);
+    assert_eq!(agent.job("verify")["state"], "idle");
+    of.open_for_all();
+    let _ = of.jobs(STRANGER).failed(1, "agent_refused");
+    let _ = agent.stop().ended(0);
+}
+
+#[test]
 fn those_outside_the_group_are_kept_out_by_the_socket_and_by_the_agent() {
     let of = Grouped::open("games");
     let agent = Agent::start(&of.shop.site);

@@ -20,6 +20,7 @@ mod holds;
 mod hostile;
 mod identity;
 mod jobs;
+mod leases;
 mod left_out;
 mod matrix;
 mod memory;

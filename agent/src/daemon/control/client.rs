@@ -84,7 +84,7 @@ fn unreached(path: &Path, error: &io::Error) -> AgentError {
         ),
         io::ErrorKind::PermissionDenied => (
             format!("this account may not ask the agent at {at}"),
-            "run this as root, as drctl's account, or as a member of agent.socket_group",
+            "run this as root, as drctl's account, or as a member of agent.socket_group or admin_group",
         ),
         _ => (
             format!("no agent can be asked at {at}: {error}"),

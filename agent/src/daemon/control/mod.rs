@@ -112,7 +112,7 @@ impl Request {
     }
 
     /// Whether a member of the agent's group may ask it: what reads, and what begins or ends ordinary work.
-    /// What removes, and what changes the configuration, is for drctl's account and root alone.
+    /// What removes, and what changes the configuration, is for drctl's account, root and the members of another group.
     fn is_for_group(&self) -> bool {
         match self {
             Request::Jobs | Request::Pause(_) | Request::Resume(_) | Request::Cancel(_) => true,

@@ -4,6 +4,7 @@ use std::ffi::CString;
 
 use drctl_engines::account;
 use drctl_model::AuditActor;
+use drctl_policies::AgentSettings;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use tokio::net::UnixStream;
 
@@ -14,8 +15,21 @@ use super::{Refusal, Request};
 pub(in crate::daemon) struct Rights {
     /// The group whose members may ask for ordinary work.
     pub(in crate::daemon) group: Option<String>,
+    /// The group whose members may ask for all but to hand over log.
+    pub(in crate::daemon) admins: Option<String>,
     /// The account that may hand over log.
     pub(in crate::daemon) push_user: Option<String>,
+}
+
+impl Rights {
+    /// Those that the configuration gives.
+    pub(in crate::daemon) fn of(settings: &AgentSettings) -> Self {
+        Rights {
+            group: settings.socket_group.clone(),
+            admins: settings.admin_group.clone(),
+            push_user: settings.push_user.clone(),
+        }
+    }
 }
 
 /// The account at the other end.
@@ -79,14 +93,23 @@ impl Peer {
         if self.is_trusted() || pushes {
             return Ok(());
         }
-        let Some(group) = rights.group.as_deref().filter(|group| self.is_in(group)) else {
+        let is_in = |group: &&str| self.is_in(group);
+        let is_admin = rights.admins.as_deref().filter(is_in).is_some();
+        if is_admin && !matches!(request, Request::Push(_)) {
+            return Ok(());
+        }
+        let Some(group) = rights.group.as_deref().filter(is_in) else {
             let text = format!("{} may not speak with this agent", self.words());
             return Err(Refusal::new("denied", text));
         };
         if request.is_for_group() {
             return Ok(());
         }
-        let text = format!("members of {group} may not ask for this: drctl's account and root may");
+        let admins = rights.admins.as_deref();
+        let admins = admins.map_or(String::new(), |group| format!(", and members of {group},"));
+        let text = format!(
+            "members of {group} may not ask for this: drctl's account and root{admins} may"
+        );
         Err(Refusal::new("denied", text))
     }
 

@@ -58,7 +58,7 @@ impl Server {
         private::believed(folder, geteuid().as_raw()).with_context(at)?;
         make_room(path).with_context(at)?;
         let listener = UnixListener::bind(path).with_context(at)?;
-        let mode = match &rights.group {
+        let mode = match rights.group.as_ref().or(rights.admins.as_ref()) {
             Some(group) => {
                 let found = Group::from_name(group).ok().flatten();
                 let found = found.with_context(|| format!("there is no group {group}"))?;

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use drctl_policies::{Location, SecretRef};
 
 use super::RecoverRequest;
 use super::log_ahead::expected;
@@ -45,22 +44,8 @@ pub(super) fn hidden(request: &RecoverRequest<'_>) -> Vec<PathBuf> {
 /// What is not to be seen by a server that has a restore's data, wherever it lies: keys, what opens the
 /// bucket, the configuration, what we note.
 pub(crate) fn hidden_from_servers(setup: &Setup, identity: Option<&Path>) -> Vec<PathBuf> {
-    let config = &setup.config;
-    let mut all = vec![
-        config.paths.state_dir.clone(),
-        config.paths.runtime_dir.clone(),
-        config.paths.spool_dir.clone(),
-        setup.path.clone(),
-    ];
-    all.extend(setup.path.parent().map(Path::to_owned));
-    all.extend(identity.map(Path::to_owned));
-    if let Some(SecretRef::File(path)) = &config.keys.identity {
-        all.push(path.clone());
-    }
-    if let Location::File { path } = &config.repository.location {
-        all.push(path.clone());
-    }
-    all.retain(|path| path.is_absolute() && path.parent().is_some());
+    let mut all = setup.hidden();
+    all.extend(identity.filter(|path| path.is_absolute()).map(Path::to_owned));
     all
 }
 
