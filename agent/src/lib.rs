@@ -28,6 +28,8 @@ pub mod restore;
 
 pub mod drill;
 
+pub mod clone;
+
 pub mod prune;
 
 pub mod health;

@@ -12,7 +12,7 @@ pub use common::{
     BackupSource, Below, Brought, EngineError, FileTarget, Finished, Helper, HelperError,
     LONGEST_LINE, Outcome, OwnError, Refusal, RestoreTarget, Secret, Stderr, StreamOutcome,
     ToolFeed, ToolRun, Unfit, Waiting, account, blocking, hand_to, kill_tools, may_run,
-    open_at_once, open_file, receive_opened, run_alone, send_opened, stays_below, temporary,
-    unfit_place, unfit_way,
+    open_at_once, open_file, ourselves_apart, receive_opened, run_alone, send_opened, stays_below,
+    temporary, unfit_place, unfit_way,
 };
 pub use pg::{Blocker, Leftover, ServerSaid, Unreadable};

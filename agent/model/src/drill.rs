@@ -66,7 +66,16 @@ pub enum Verdict {
     FailData,
     /// This host could not try it: neither passed nor failed.
     Inconclusive,
+    /// It was ended so that other work of the host goes on: neither passed nor failed.
+    Aborted,
+    /// It was not begun: neither passed nor failed.
+    Skipped,
 }
+
+/// The error's name of a drill that was ended so that other work of the host goes on.
+pub const DRILL_ABORTED: &str = "drill_aborted";
+/// The error's name of a drill that was not begun.
+pub const DRILL_SKIPPED: &str = "drill_skipped";
 
 impl Verdict {
     /// Its name, as JSON has it.
@@ -78,6 +87,8 @@ impl Verdict {
             Verdict::FailRpo => "fail_rpo",
             Verdict::FailData => "fail_data",
             Verdict::Inconclusive => "inconclusive",
+            Verdict::Aborted => "aborted",
+            Verdict::Skipped => "skipped",
         }
     }
 
@@ -90,7 +101,15 @@ impl Verdict {
             Verdict::FailRpo => "more would have been lost than the RPO allows",
             Verdict::FailData => "the data are not proven",
             Verdict::Inconclusive => "it could not be tried on that host",
+            Verdict::Aborted => "it was ended so that other work of that host goes on",
+            Verdict::Skipped => "it was not begun",
         }
+    }
+
+    /// Whether it says anything of the data, good or bad.
+    #[must_use]
+    pub fn is_of_data(self) -> bool {
+        !matches!(self, Verdict::Inconclusive | Verdict::Aborted | Verdict::Skipped)
     }
 }
 
@@ -156,6 +175,20 @@ impl DrillOutcome {
         matches!(self, DrillOutcome::Proven { .. } | DrillOutcome::Equal(_))
     }
 
+    /// What it says, whatever time it took.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            DrillOutcome::Proven { .. } | DrillOutcome::Equal(_) => Verdict::Pass,
+            DrillOutcome::Failed { .. } => Verdict::FailData,
+            DrillOutcome::Inconclusive { error } => match error.as_str() {
+                DRILL_ABORTED => Verdict::Aborted,
+                DRILL_SKIPPED => Verdict::Skipped,
+                _ => Verdict::Inconclusive,
+            },
+        }
+    }
+
     /// How much was compared row by row, and is equal; nothing where nothing was.
     #[must_use]
     pub fn equal(&self) -> Option<&Equal> {
@@ -185,22 +218,18 @@ impl Drill {
     /// What it says: of several promises that were not kept, that about the time.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        match &self.outcome {
-            DrillOutcome::Inconclusive { .. } => Verdict::Inconclusive,
-            DrillOutcome::Failed { .. } => Verdict::FailData,
-            DrillOutcome::Proven { .. } | DrillOutcome::Equal(_) => {
-                let Some(run) = &self.run else { return Verdict::Pass };
-                let exceeds = |found: Option<u64>, most: Option<u64>| {
-                    found.zip(most).is_some_and(|(found, most)| found > most)
-                };
-                if exceeds(Some(run.restore_ms()), run.objectives.rto_ms) {
-                    Verdict::FailRto
-                } else if exceeds(run.lost_ms, run.objectives.rpo_ms) {
-                    Verdict::FailRpo
-                } else {
-                    Verdict::Pass
-                }
+        let (of_data, Some(run)) = (self.outcome.verdict(), &self.run) else {
+            return self.outcome.verdict();
+        };
+        let exceeds = |found: Option<u64>, most: Option<u64>| {
+            found.zip(most).is_some_and(|(found, most)| found > most)
+        };
+        match of_data {
+            Verdict::Pass if exceeds(Some(run.restore_ms()), run.objectives.rto_ms) => {
+                Verdict::FailRto
             }
+            Verdict::Pass if exceeds(run.lost_ms, run.objectives.rpo_ms) => Verdict::FailRpo,
+            of_data => of_data,
         }
     }
 
@@ -277,6 +306,8 @@ mod tests {
             },
             objectives: DrillObjectives { rto_ms, rpo_ms },
             lost_ms,
+            by_kit: false,
+            opened_by: Vec::new(),
             deviations: Vec::new(),
             cleaned: true,
         };
@@ -292,5 +323,8 @@ mod tests {
         assert_eq!(says(&failed, run(None, None, None)), Verdict::FailData);
         let unknown = DrillOutcome::Inconclusive { error: error() };
         assert_eq!(says(&unknown, run(Some(1), None, None)), Verdict::Inconclusive);
+        let ended = |error: &str| DrillOutcome::Inconclusive { error: error.to_owned() };
+        assert_eq!(says(&ended(DRILL_ABORTED), run(None, None, None)), Verdict::Aborted);
+        assert_eq!(says(&ended(DRILL_SKIPPED), run(None, None, None)), Verdict::Skipped);
     }
 }

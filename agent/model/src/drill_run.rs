@@ -30,6 +30,12 @@ pub struct DrillRun {
     /// What an operator wanted to know of what was restored, and whether the answer was the expected one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckDone>,
+    /// Whether it was done with nothing but a recovery kit and the bucket.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_kit: bool,
+    /// The recipients of the backup whose identities opened it; nothing where it was not opened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opened_by: Vec<String>,
     /// How it differs from what a drill should be, in sentences without names of the data.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deviations: Vec<String>,

@@ -64,7 +64,7 @@ pub use classified::{Class, Classified};
 pub use clock::{Clock, SystemClock};
 pub use cluster::{ClusterNeeds, DatabaseNeeds, Extension, TableFile};
 pub use digest::{Digest, DigestError};
-pub use drill::{Drill, DrillOutcome, Equal, Verdict};
+pub use drill::{DRILL_ABORTED, DRILL_SKIPPED, Drill, DrillOutcome, Equal, Verdict};
 pub use drill_names::{DrillNames, ProvenTable};
 pub use drill_run::{
     CheckDone, DrillHost, DrillObjectives, DrillPhase, DrillPoint, DrillRun, PhaseClock,

@@ -1,6 +1,8 @@
 mod agent;
 mod audit;
+mod clone;
 mod drill;
+mod keys;
 mod notify;
 mod policy;
 mod report;
@@ -18,7 +20,9 @@ use clap_complete::Shell;
 
 pub(super) use agent::{AgentVerb, JobArgs, SomeJobs};
 pub(super) use audit::AuditVerb;
+pub(super) use clone::{CloneArgs, CloneVerb};
 pub(super) use drill::{DrillRunArgs, DrillVerb, DrillVerifyArgs, Point};
+pub(super) use keys::KeysVerb;
 pub(super) use notify::NotifyVerb;
 pub(super) use policy::{PolicyVerb, SimulateArgs};
 pub(super) use report::{ReportArgs, ReportFormat};
@@ -97,6 +101,8 @@ pub enum Verb {
         #[command(subcommand)]
         verb: DrillVerb,
     },
+    /// Make a throw-away server of a source as it was at a moment, for a while; list, extend, destroy such.
+    Clone(Box<CloneArgs>),
     /// Configure a restored cluster to replace the source's server, which is gone: print the
     /// changes, or make them with --yes.
     TakeOver(TakeOverArgs),
@@ -372,28 +378,5 @@ pub enum CatalogVerb {
         /// Forget what was shown with this digest. Default: show it, and on a terminal ask.
         #[arg(long, value_name = "DIGEST")]
         yes: Option<String>,
-    },
-}
-
-/// What `keys` can do.
-#[derive(Debug, Subcommand)]
-pub enum KeysVerb {
-    /// Show recipients, trusted keys, and which private keys are on this host.
-    List,
-    /// Test whether an identity opens the newest backup of every source.
-    Test {
-        /// The age identity. Default: that of the configuration.
-        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-        identity: Option<PathBuf>,
-    },
-    /// Write a new age identity into a new file, and print its recipient.
-    NewIdentity {
-        /// The file.
-        file: PathBuf,
-    },
-    /// Write a new signing key into a new file, and print its verifying key.
-    NewSigning {
-        /// The file.
-        file: PathBuf,
     },
 }

@@ -3,7 +3,10 @@
 
 use anyhow::Result;
 
-use super::args::{CatalogVerb, DrillVerb, KeysVerb, RestoreArgs, StanzaVerb, StatementVerb, Verb};
+use super::args::{
+    CatalogVerb, CloneArgs, CloneVerb, DrillVerb, KeysVerb, RestoreArgs, StanzaVerb, StatementVerb,
+    Verb,
+};
 use super::state::known_catalog;
 use crate::audit::{Act, Logged, note_key_use, ship_soon};
 use crate::daemon::is_running;
@@ -18,6 +21,7 @@ pub(super) fn is_on_record(verb: &Verb) -> bool {
             | Verb::Verify(_)
             | Verb::Prune(_)
             | Verb::Drill { verb: DrillVerb::Run(_) }
+            | Verb::Clone(_)
     )
 }
 
@@ -34,7 +38,28 @@ fn act(verb: &Verb) -> Option<Act> {
         }
         Verb::Stanza { verb } => stanza_act(verb),
         Verb::Drill { verb: DrillVerb::Run(args) } => Some(Act::new("drill run").of(&args.source)),
+        Verb::Clone(args) => clone_act(args),
         Verb::Catalog { verb: CatalogVerb::Rebuild } => Some(Act::new("catalog rebuild")),
+        _ => None,
+    }
+}
+
+fn clone_act(args: &CloneArgs) -> Option<Act> {
+    match (&args.verb, &args.source) {
+        // The process that keeps it puts it on record.
+        (None, Some(source)) if !args.detach => {
+            let mut act = Act::new("clone").of(source);
+            if let Some(at) = &args.to_time {
+                act.put("to_time", at);
+            }
+            act.put("masked", if args.mask.is_some() { "true" } else { "false" });
+            act.put("exposed", if args.expose.is_some() { "true" } else { "false" });
+            Some(act)
+        }
+        (Some(CloneVerb::Destroy { clone, .. }), _) => {
+            Some(Act::new("clone destroy").object(clone))
+        }
+        (Some(CloneVerb::Extend { clone, .. }), _) => Some(Act::new("clone extend").object(clone)),
         _ => None,
     }
 }

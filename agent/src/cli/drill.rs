@@ -73,6 +73,7 @@ fn request(setup: &Setup, args: &DrillRunArgs) -> Result<DrillRequest> {
     }
     Ok(DrillRequest {
         within: within(setup, &args.source),
+        kit: args.kit.clone(),
         source: super::source_id(&args.source)?,
         wanted,
         identity: args.identity.clone(),
@@ -89,7 +90,9 @@ fn within(setup: &Setup, source: &str) -> Duration {
 fn exit(verdict: Verdict, clean: bool) -> Exit {
     match verdict {
         Verdict::Pass if clean => Exit::Success,
-        Verdict::Pass | Verdict::Inconclusive => Exit::Degraded,
+        Verdict::Pass | Verdict::Inconclusive | Verdict::Aborted | Verdict::Skipped => {
+            Exit::Degraded
+        }
         Verdict::FailRto | Verdict::FailRpo => Exit::Objective,
         Verdict::FailData => Exit::Verification,
     }
@@ -101,6 +104,8 @@ fn word(verdict: Verdict) -> &'static str {
         Verdict::Pass => "PASSED",
         Verdict::FailRto | Verdict::FailRpo | Verdict::FailData => "FAILED",
         Verdict::Inconclusive => "INCONCLUSIVE",
+        Verdict::Aborted => "ABORTED",
+        Verdict::Skipped => "SKIPPED",
     }
 }
 
@@ -195,6 +200,9 @@ fn run_text(run: &DrillRun) -> String {
     if let Some(lost) = run.lost_ms {
         let rpo = promised(run.objectives.rpo_ms);
         let _ = write!(text, "\n  would have been lost: {} (RPO: {rpo})", seconds(lost));
+    }
+    if run.by_kit {
+        text.push_str("\n  with nothing but the recovery kit and the bucket");
     }
     if let Some(seed) = run.point.seed {
         let _ = write!(text, "\n  chosen by --seed {seed} among {}", count(run.point.of, "backup"));

@@ -8,6 +8,7 @@ use drctl_store::{SigningKey, VerifyingKey, new_identity, open_facts};
 use serde_json::json;
 
 use super::args::KeysVerb;
+use super::custody::custody;
 use super::screen::{NAME_SHOWN, Screen};
 use crate::host::{Exit, Failure, Setup, clusters, write_new};
 use crate::repository::Memory;
@@ -21,6 +22,7 @@ pub(super) async fn keys(
     match verb {
         KeysVerb::List => list(screen, &setup()?),
         KeysVerb::Test { identity } => test(screen, &setup()?, identity.as_deref()).await,
+        KeysVerb::Custody => custody(screen, &setup()?).await,
         KeysVerb::NewIdentity { file } => {
             clusters::outside(file, "the identity")?;
             let (text, recipient) = new_identity(&jiff::Timestamp::now().to_string());

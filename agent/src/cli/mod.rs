@@ -9,6 +9,8 @@ mod backups;
 mod check;
 mod check_beside;
 mod check_words;
+mod clone;
+mod custody;
 mod discover;
 mod doctor;
 mod drill;
@@ -200,6 +202,7 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
             | Verb::Verify(_)
             | Verb::Prune(_)
             | Verb::Drill { .. }
+            | Verb::Clone(_)
             | Verb::Agent
             | Verb::JobHelper { .. }
             | Verb::Wal { verb: args::WalVerb::Push { .. } | args::WalVerb::Stream { .. } }
@@ -246,7 +249,9 @@ fn asked(verb: &Verb) -> Option<Asked> {
         Verb::Show(_) | Verb::Doctor { .. } | Verb::Timeline { .. } => Some(Asked::Short),
         Verb::Catalog { .. } | Verb::Accept { .. } | Verb::Say(_) => Some(Asked::Short),
         Verb::Policy { .. } | Verb::Watch(_) => Some(Asked::Short),
-        Verb::Keys { verb: KeysVerb::Test { .. } } | Verb::Audit { .. } => Some(Asked::Short),
+        Verb::Keys { verb: KeysVerb::Test { .. } | KeysVerb::Custody } | Verb::Audit { .. } => {
+            Some(Asked::Short)
+        }
         Verb::Restore(args) => args.plan.then_some(Asked::Short),
         Verb::Drill { verb: DrillVerb::List { .. } | DrillVerb::Show { .. } } => Some(Asked::Short),
         Verb::Drill { verb: DrillVerb::Export(_) } => Some(Asked::Short),
@@ -277,6 +282,7 @@ async fn execute(cli: &Cli, known: Option<Setup>, screen: Screen, stop: &Stop) -
         Verb::Show(args) => Box::pin(show::show(screen, &setup()?, args)).await,
         Verb::Restore(args) => Box::pin(restore::restore(screen, &setup()?, args, stop)).await,
         Verb::Drill { verb } => Box::pin(drill::drill_verb(screen, setup, verb, stop)).await,
+        Verb::Clone(args) => Box::pin(clone::clone_verb(screen, setup, cli, args, stop)).await,
         Verb::TakeOver(args) => Box::pin(take_over::take_over(screen, &setup()?, args)).await,
         Verb::Verify(args) => Box::pin(check::verify(screen, &setup()?, args, stop)).await,
         Verb::Status { check } => Box::pin(status::status(screen, &setup()?, *check)).await,

@@ -58,6 +58,7 @@ pub(super) fn request(
         accept_loss: args.accept_loss,
         despite_missing: args.despite_missing,
         without_sandbox: args.without_sandbox,
+        limits: None,
         preload: args.preload.clone(),
         resume: args.resume,
     })

@@ -73,7 +73,7 @@ pub(super) fn row(one: &DueDrill) -> ([String; 8], Tone) {
     let tone = match drill.verdict() {
         Verdict::Pass => Tone::Good,
         Verdict::FailData | Verdict::FailRto | Verdict::FailRpo => Tone::Bad,
-        Verdict::Inconclusive => Tone::Neither,
+        Verdict::Inconclusive | Verdict::Aborted | Verdict::Skipped => Tone::Neither,
     };
     let run = drill.run.as_ref();
     let cells = [

@@ -66,9 +66,9 @@ pub(super) fn timeline(time: (Timestamp, Timestamp), record: &DrillRecord) -> Ma
     let rows: [Row; 4] = [
         ("passed", "#1a7f37", |one| said(one).is_some_and(|said| said == Verdict::Pass)),
         ("failed", "#b42318", |one| {
-            said(one).is_some_and(|said| !matches!(said, Verdict::Pass | Verdict::Inconclusive))
+            said(one).is_some_and(|said| said.is_of_data() && said != Verdict::Pass)
         }),
-        ("inconclusive", "#777777", |one| said(one) == Some(Verdict::Inconclusive)),
+        ("inconclusive", "#777777", |one| said(one).is_some_and(|said| !said.is_of_data())),
         ("missed", "#b42318", |one| one.missed),
     ];
     let y = |n: usize| 18.0 + 22.0 * n as f64;

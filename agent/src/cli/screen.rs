@@ -50,6 +50,14 @@ impl Screen {
         *LOST.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Passes on what another process of ours printed, and what it told people.
+    pub(super) fn pass_on(self, out: &str, told: &str) {
+        if !out.is_empty() {
+            print(out.trim_end());
+        }
+        let _ = io::stderr().write_all(told.as_bytes());
+    }
+
     /// Tells a person something; nothing in JSON mode, nothing when quiet.
     pub(super) fn say(self, text: impl AsRef<str>) {
         if !self.json && !self.quiet {

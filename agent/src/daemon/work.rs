@@ -177,6 +177,7 @@ async fn drill(setup: &Setup, key: &JobKey, meter: &Meter, stop: &Stop) -> Resul
         identity: None,
         scratch: None,
         within: policy.max_duration,
+        kit: None,
     };
     let done = drill_on_record(setup, &request, meter, stop).await?;
     let drill = &done.drill.drill;

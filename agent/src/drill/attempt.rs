@@ -1,15 +1,18 @@
 //! A backup tried, and all that was made for that removed.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use drctl_engines::sandbox::Limits;
 use drctl_model::{BackupKind, Digest, DrillOutcome, DrillPhase, DrillPoint, SourceId};
+use drctl_store::{Identities, open_facts};
 use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::choose::Chosen;
-use super::clocks::Clocks;
+use super::clocks::{Clocks, Watched};
 use super::scratch_dir::ScratchDir;
 use super::{Came, DrillRequest, Wanted, blame, cluster, dump, floor};
 use crate::host::{AgentError, Failure, Meter, Setup, Stop};
@@ -27,6 +30,8 @@ pub(super) struct Done {
     pub(super) cleaned: bool,
     /// Who can open the backup.
     pub(super) recipients: Vec<String>,
+    /// Those of them whose identities did, each alone.
+    pub(super) opened_by: Vec<String>,
 }
 
 impl Done {
@@ -49,8 +54,21 @@ impl Done {
             lost_ms: None,
             cleaned: false,
             recipients: Vec::new(),
+            opened_by: Vec::new(),
         }
     }
+}
+
+/// The recipients of a backup whose identities are at hand, and open it.
+fn opened_by(setup: &Setup, request: &DrillRequest, chosen: &Chosen) -> Vec<String> {
+    let manifest = &chosen.backup.manifest;
+    let identities = setup.identities(request.identity.as_deref()).ok().flatten();
+    let all = identities.map(|ours| ours.one_by_one()).unwrap_or_default().into_iter();
+    let opens = |(recipient, alone): (String, Identities)| {
+        let is_one = manifest.recipients.contains(&recipient);
+        (is_one && open_facts(manifest, &alone).is_ok()).then_some(recipient)
+    };
+    all.filter_map(opens).collect()
 }
 
 /// Tries it, and removes all that was made for that.
@@ -76,9 +94,22 @@ pub(super) async fn try_and_clean(
             let shows = shows(&came.outcome, chosen, request);
             let lost = shows.map(|at| started.duration_since(at).as_millis());
             let lost_ms = lost.map(|ms| u64::try_from(ms).unwrap_or(0));
-            let (hint, manifest_sha256, cleaned) = (None, None, false);
-            let recipients = Vec::new();
-            Done { source, came, tried, hint, point, manifest_sha256, lost_ms, cleaned, recipients }
+            let opened_by = match came.outcome.is_proven() {
+                true => opened_by(setup, request, chosen),
+                false => Vec::new(),
+            };
+            Done {
+                source,
+                came,
+                tried,
+                hint: None,
+                point,
+                manifest_sha256: None,
+                lost_ms,
+                cleaned: false,
+                recipients: Vec::new(),
+                opened_by,
+            }
         }
         // What fails because it is ended was ended.
         Err(_) if stop.is_requested() => {
@@ -134,6 +165,9 @@ fn shows(outcome: &DrillOutcome, chosen: &Chosen, request: &DrillRequest) -> Opt
     }
 }
 
+/// What is tried, and where.
+type What<'a> = (&'a DrillRequest, &'a Chosen, &'a Path);
+
 /// Why a drill is ended that nobody interrupted.
 enum Ends {
     /// Somebody wishes for the end.
@@ -155,33 +189,37 @@ async fn try_it(
     let places = vec![scratch.path(), setup.config.paths.state_dir.clone()];
     let full = |places: &[PathBuf]| places.iter().find_map(|place| floor::nearly_full(place));
     if let Some(why) = full(&places) {
-        return Err(AgentError::Target(format!("{why}: it was not begun")).into());
+        return Err(AgentError::DrillSkipped(why).into());
     }
     let (stopper, ours) = Stop::new();
     let what = (request, chosen, directory.as_path());
-    let mut trying = Box::pin(by_kind(setup, what, (clocks, meter), &ours));
+    let phases = clocks.watched();
+    let limits = Limits::make(scratch.name()).map(Arc::new);
+    let mut trying = Box::pin(by_kind(setup, (what, &limits), (clocks, meter), &ours));
     let ends = tokio::select! {
         tried = &mut trying => {
             // A server may fill a disk faster than anybody looks.
             return tried.map_err(|error| match full(&places) {
-                Some(why) => AgentError::Target(format!("{why}: it broke off")).into(),
+                Some(why) => AgentError::DrillAborted(why).into(),
                 None => error,
             });
         }
-        ends = ends(places.clone(), request.within, stop) => ends,
+        ends = ends((places.clone(), request.within), phases, stop) => ends,
     };
     stopper.stop();
     let tried = trying.await;
     match ends {
         Ends::Interrupted => tried,
-        Ends::For(why) => {
-            tried.map_err(|_| AgentError::Target(format!("{why}: it was ended")).into())
-        }
+        Ends::For(why) => tried.map_err(|_| AgentError::DrillAborted(why).into()),
     }
 }
 
 /// Waits until it has to end.
-async fn ends(places: Vec<PathBuf>, within: Duration, stop: &Stop) -> Ends {
+async fn ends(
+    (places, within): (Vec<PathBuf>, Duration),
+    mut phases: Watched,
+    stop: &Stop,
+) -> Ends {
     let bound = async {
         let full = floor::reached(places);
         let too_long = || "it took longer than `max_duration` of [drill]".to_owned();
@@ -189,29 +227,39 @@ async fn ends(places: Vec<PathBuf>, within: Duration, stop: &Stop) -> Ends {
     };
     tokio::select! {
         () = stop.requested() => Ends::Interrupted,
+        why = phases.too_long() => Ends::For(why),
         why = bound => Ends::For(why),
     }
 }
 
 async fn by_kind(
     setup: &Setup,
-    (request, chosen, directory): (&DrillRequest, &Chosen, &Path),
+    ((request, chosen, directory), limits): (What<'_>, &Result<Arc<Limits>, String>),
     (clocks, meter): (&mut Clocks, &Meter),
     stop: &Stop,
 ) -> Result<(Came, Tried)> {
     let manifest = &chosen.backup.manifest;
-    let what = (request, manifest, directory);
-    match &manifest.kind {
+    let (what, within) = ((request, manifest, directory), limits.as_ref().ok());
+    let (mut came, tried) = match &manifest.kind {
         BackupKind::Logical(_) => {
-            let came = Box::pin(dump::run(setup, what, clocks, meter, stop)).await?;
-            Ok((came, named(chosen)))
+            let clocks = (clocks, meter);
+            let came = Box::pin(dump::run(setup, what, within, clocks, stop)).await?;
+            (came, named(chosen))
         }
         BackupKind::Full(_) | BackupKind::Incremental(_) | BackupKind::External(_) => {
-            Box::pin(cluster::run(setup, what, chosen.next.as_ref(), clocks, meter, stop)).await
+            let how = (chosen.next.as_ref(), within);
+            Box::pin(cluster::run(setup, what, how, clocks, meter, stop)).await?
         }
         BackupKind::Snapshot(_) => {
             let text = "no drill is known for what its own engine makes an archive of";
-            Err(AgentError::Usage(text.to_owned()).into())
+            return Err(AgentError::Usage(text.to_owned()).into());
         }
-    }
+    };
+    let unlimited = match limits {
+        Ok(limits) => limits.lacks(),
+        Err(why) => Some(why.clone()),
+    };
+    let told = unlimited.map(|why| format!("its server was not limited in what it takes: {why}"));
+    came.deviations.extend(told);
+    Ok((came, tried))
 }

@@ -95,6 +95,8 @@ pub(super) fn of_statements(failed: &[&String]) -> DrillOutcome {
 /// Failures whose hint is meant for whoever runs a drill; others speak of a server that stays, or of options that a
 /// drill does not have.
 const HINTED: &[&str] = &[
+    "drill_aborted",
+    "drill_skipped",
     "no_identity",
     "secret_unavailable",
     "store_denied",

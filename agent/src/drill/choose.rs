@@ -16,20 +16,20 @@ use crate::restore::cluster::Choice;
 use crate::restore::recovery::plan;
 
 /// What is tried.
-pub(super) struct Chosen {
-    pub(super) backup: Proven,
-    pub(super) point: DrillPoint,
+pub(crate) struct Chosen {
+    pub(crate) backup: Proven,
+    pub(crate) point: DrillPoint,
     /// The base backup up to whose end the log is replayed, where that is not its end; both are compared there.
     pub(super) next: Option<Next>,
     /// Whether it is dated in the future: a clock was wrong.
-    pub(super) in_future: bool,
+    pub(crate) in_future: bool,
 }
 
 /// The backup that is wanted, and up to which position its log is replayed.
 ///
 /// # Errors
 /// The store's; [`AgentError::NoBackup`].
-pub(super) async fn choose(
+pub(crate) async fn choose(
     setup: &Setup,
     repository: &Repository,
     request: &DrillRequest,

@@ -2,10 +2,12 @@
 //! base backup of it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::Equality;
 use drctl_engines::pg::physical::ClusterShape;
+use drctl_engines::sandbox::Limits;
 use drctl_model::{DrillNames, DrillOutcome, DrillPhase, Equal, Manifest, RowKey, shown};
 use drctl_policies::recovery::Target;
 
@@ -25,8 +27,8 @@ use crate::restore::{Tried, outcome};
 const TOLD: usize = 10;
 
 /// A cluster that was recovered.
-struct Recovered {
-    tried: Tried,
+pub(crate) struct Recovered {
+    pub(crate) tried: Tried,
     outcome: DrillOutcome,
     deviations: Vec<String>,
     /// Bytes of the WAL that was replayed.
@@ -36,13 +38,22 @@ struct Recovered {
 }
 
 /// What is needed for one recovery.
-struct Place<'a> {
-    setup: &'a Setup,
-    request: &'a DrillRequest,
-    system_id: Option<u64>,
-    directory: &'a Path,
-    meter: &'a Meter,
-    stop: &'a Stop,
+pub(crate) struct Place<'a> {
+    pub(crate) setup: &'a Setup,
+    pub(crate) request: &'a DrillRequest,
+    pub(crate) system_id: Option<u64>,
+    pub(crate) directory: &'a Path,
+    pub(crate) limits: Option<&'a Arc<Limits>>,
+    pub(crate) meter: &'a Meter,
+    pub(crate) stop: &'a Stop,
+}
+
+/// What becomes of a cluster that is looked at.
+fn looked_at(how: Proving) -> Choice {
+    match how == Proving::default() {
+        true => Choice::Stop,
+        false => Choice::Prove(Box::new(how)),
+    }
 }
 
 /// Recovers the cluster below a directory: with the newest backup to the end of its log; with any other one to
@@ -53,13 +64,13 @@ struct Place<'a> {
 pub(super) async fn run(
     setup: &Setup,
     (request, manifest, directory): (&DrillRequest, &Manifest, &Path),
-    next: Option<&Next>,
+    (next, limits): (Option<&Next>, Option<&Arc<Limits>>),
     clocks: &mut Clocks,
     meter: &Meter,
     stop: &Stop,
 ) -> Result<(Came, Tried)> {
     let system_id = manifest.kind.coordinates().map(|at| at.system_id);
-    let place = Place { setup, request, system_id, directory, meter, stop };
+    let place = Place { setup, request, system_id, directory, limits, meter, stop };
     let server = manifest.tools.get("server").cloned().unwrap_or_default();
     // So that who has seen one digest can tell nothing of another.
     let key = next.map(|_| RowKey(rand::random()));
@@ -70,7 +81,8 @@ pub(super) async fn run(
     };
     let asked = checks_of(setup, &request.source);
     let how = Proving { digest: key, questions: questions(asked) };
-    let one = recovered(&place, manifest.backup.as_str(), (to.clone(), how), Some(clocks)).await?;
+    let how = (to.clone(), looked_at(how));
+    let one = recovered(&place, manifest.backup.as_str(), how, Some(clocks)).await?;
     let Recovered { tried, outcome, deviations, log_bytes, proved } = one;
     let bytes = manifest.plain_bytes().saturating_add(log_bytes);
     let Proved { shape, answers, took } = proved;
@@ -97,8 +109,8 @@ async fn compared(
     let with = Some(next.backup.clone());
     let expected = async {
         clear(place.directory)?;
-        let how = Proving { digest: key, questions: Vec::new() };
-        let other = recovered(place, next.backup.backup.as_str(), (to, how), None).await?;
+        let how = (to, looked_at(Proving { digest: key, questions: Vec::new() }));
+        let other = recovered(place, next.backup.backup.as_str(), how, None).await?;
         other.proved.shape.context("the base backup that it is compared with was not digested")
     };
     match expected.await {
@@ -172,25 +184,26 @@ pub(super) fn recovery_of(
         accept_loss: false,
         despite_missing: false,
         without_sandbox: false,
+        limits: None,
         preload: Vec::new(),
         resume: false,
     }
 }
 
-/// Recovers a cluster to a target, and digests it where there is a key.
-async fn recovered(
+/// Recovers a cluster to a target, and does with it what is wished.
+///
+/// # Errors
+/// Whatever kept it from being tried, or its server from its target.
+pub(crate) async fn recovered(
     place: &Place<'_>,
     backup: &str,
-    (target, how): (Target, Proving),
+    (target, then): (Target, Choice),
     clocks: Option<&mut Clocks>,
 ) -> Result<Recovered> {
-    let Place { setup, request, system_id, directory, meter, stop } = place;
-    let then = match how == Proving::default() {
-        true => Choice::Stop,
-        false => Choice::Prove(Box::new(how)),
-    };
+    let Place { setup, request, system_id, directory, limits, meter, stop } = place;
     let at = (target, Some(directory.to_path_buf()));
     let recovery = recovery_of(request, (backup, *system_id), at, then);
+    let recovery = RecoveryRequest { limits: limits.cloned(), ..recovery };
     let mut told = |note| tracing::debug!("drill: {note:?}");
     let planning = async {
         let planned = Box::pin(plan(setup, recovery, &mut told)).await?.map_err(blamed)?;

@@ -1,12 +1,13 @@
 //! A dump, restored into a scratch server and compared row by row.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::{Layout, Scratch};
 use drctl_engines::pg::server_program;
-use drctl_engines::sandbox::look_for_sandbox;
+use drctl_engines::sandbox::{Limits, look_for_sandbox};
 use drctl_model::{
     DrillNames, DrillOutcome, DrillPhase, Equal, Manifest, ProvenTable, StreamId, shown, total,
 };
@@ -27,27 +28,31 @@ const SERVER_ROOM: u64 = 1 << 30;
 /// The most things that are told of what is not equal.
 const TOLD: usize = 10;
 
-/// Restores the backup below a directory, and compares it.
+/// A server into which a dump is restored.
+pub(crate) struct Empty {
+    pub(crate) scratch: Scratch,
+    layout: Layout,
+    /// What the sandbox does without.
+    lacks: Option<String>,
+}
+
+/// Makes a scratch server for a dump below a directory, if there is room for it.
 ///
 /// # Errors
-/// Whatever kept it from being tried, or from being equal.
-pub(super) async fn run(
+/// Whatever kept it from being made.
+pub(crate) async fn provision(
     setup: &Setup,
     (request, manifest, directory): (&DrillRequest, &Manifest, &Path),
-    clocks: &mut Clocks,
-    meter: &Meter,
+    limits: Option<&Arc<Limits>>,
+    (clocks, meter): (&mut Clocks, &Meter),
     stop: &Stop,
-) -> Result<Came> {
-    let version = manifest.tools.get("server").map_or("", String::as_str);
-    let configured = setup.config.sources.get(&request.source);
-    let bin_dir = configured.and_then(|source| source.engine.server()?.bin_dir.clone());
-    let program = server_program(bin_dir.as_deref(), version).await?;
-    let bin_dir = program.parent().context("find the server's programs")?.to_owned();
+) -> Result<Empty> {
+    let bin_dir = programs(setup, request, manifest).await?;
     let sandbox = look_for_sandbox().await;
     let sandbox = sandbox.map_err(|no| AgentError::NoSandbox(no.missing, no.hint))?;
-    let plain = manifest.plain_bytes();
+    let sandbox = sandbox.limited(limits.cloned());
     // Rows are wider in a table than in a dump, and indexes are made anew; and some has to stay free.
-    let needed = plain.saturating_mul(3).saturating_add(SERVER_ROOM);
+    let needed = manifest.plain_bytes().saturating_mul(3).saturating_add(SERVER_ROOM);
     check_room(directory, needed.saturating_add(floor::least_free(directory)), false)?;
     clocks.next(DrillPhase::Provisioning);
     meter.label("making a scratch server");
@@ -55,8 +60,41 @@ pub(super) async fn run(
     let hidden = hidden_from_servers(setup, request.identity.as_deref());
     let starting = async { Ok(Scratch::start(&layout, &bin_dir, (&sandbox, hidden)).await?) };
     let scratch = stop.unless(starting).await?;
-    let loading = load((setup, request, manifest), (&scratch, &layout), clocks, meter, stop);
-    let loaded = loading.await;
+    Ok(Empty { scratch, layout, lacks: sandbox.lacks })
+}
+
+/// Where the server's programs of a backup's version are.
+///
+/// # Errors
+/// Where there are none.
+pub(crate) async fn programs(
+    setup: &Setup,
+    request: &DrillRequest,
+    manifest: &Manifest,
+) -> Result<PathBuf> {
+    let version = manifest.tools.get("server").map_or("", String::as_str);
+    let configured = setup.config.sources.get(&request.source);
+    let bin_dir = configured.and_then(|source| source.engine.server()?.bin_dir.clone());
+    let program = server_program(bin_dir.as_deref(), version).await?;
+    Ok(program.parent().context("find the server's programs")?.to_owned())
+}
+
+/// Restores the backup below a directory, and compares it.
+///
+/// # Errors
+/// Whatever kept it from being tried, or from being equal.
+pub(super) async fn run(
+    setup: &Setup,
+    (request, manifest, directory): (&DrillRequest, &Manifest, &Path),
+    limits: Option<&Arc<Limits>>,
+    (clocks, meter): (&mut Clocks, &Meter),
+    stop: &Stop,
+) -> Result<Came> {
+    let what = (request, manifest, directory);
+    let empty = provision(setup, what, limits, (&mut *clocks, meter), stop).await?;
+    let of = (setup, request, manifest);
+    let loaded = load(of, &empty, true, (clocks, meter), stop).await;
+    let Empty { scratch, lacks, .. } = empty;
     let asked = checks_of(setup, &request.source);
     let answers = match loaded.is_ok() && !asked.is_empty() {
         true => {
@@ -72,22 +110,22 @@ pub(super) async fn run(
         .map(|one| one.map_err(|error| format!("{:#}", anyhow::Error::new(error))))
         .collect();
     let mut came = checks::judged(judged(&restored), asked, &answers);
-    came.server = version.to_owned();
-    came.bytes = plain;
-    came.deviations.extend(sandbox.lacks.iter().map(|lacks| format!("its sandbox: {lacks}")));
+    came.server = manifest.tools.get("server").cloned().unwrap_or_default();
+    came.bytes = manifest.plain_bytes();
+    came.deviations.extend(lacks.map(|lacks| format!("its sandbox: {lacks}")));
     came.deviations.extend(planned.notes());
     came.deviations.extend(stopped.err().map(|error| format!("its server did not end: {error}")));
     Ok(came)
 }
 
 /// What is told of the plan.
-struct Told {
+pub(crate) struct Told {
     runs_code: usize,
     has_roles: bool,
 }
 
 impl Told {
-    fn notes(&self) -> Vec<String> {
+    pub(crate) fn notes(&self) -> Vec<String> {
         let code = (self.runs_code > 0).then(|| {
             let many = count(self.runs_code as u64, "function");
             format!("{many} of owners ran as a superuser of the scratch server, in its sandbox")
@@ -98,17 +136,21 @@ impl Told {
     }
 }
 
-async fn load(
+/// Restores all of it into the server, and compares what is there then, if that is wished.
+///
+/// # Errors
+/// Those of a restore; what is other than it was dumped.
+pub(crate) async fn load(
     (setup, request, manifest): (&Setup, &DrillRequest, &Manifest),
-    (scratch, layout): (&Scratch, &Layout),
-    clocks: &mut Clocks,
-    meter: &Meter,
+    empty: &Empty,
+    prove: bool,
+    (clocks, meter): (&mut Clocks, &Meter),
     stop: &Stop,
 ) -> Result<(Told, Vec<Restored>)> {
     let destination = Destination::Server {
-        server: Box::new(scratch.server().clone()),
+        server: Box::new(empty.scratch.server().clone()),
         rename: None,
-        tablespaces: Some(layout.tablespaces()),
+        tablespaces: Some(empty.layout.tablespaces()),
     };
     // Without its roles nothing can belong to them.
     let has_roles = manifest.streams.iter().any(|stream| stream.id == StreamId::globals());
@@ -123,7 +165,7 @@ async fn load(
         missing: false,
         trusted: None,
         owner: has_roles,
-        prove: true,
+        prove,
     };
     let mut planned = stop.unless(plan_backup(setup, restore, false)).await?;
     // What it runs, it runs in a sandbox, on data that are thrown away.

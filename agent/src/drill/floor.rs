@@ -19,14 +19,14 @@ fn floor(size: u64) -> u64 {
 }
 
 /// The bytes that have to stay free in the file system of a place; 0 where that is not known.
-pub(super) fn least_free(place: &Path) -> u64 {
+pub(crate) fn least_free(place: &Path) -> u64 {
     let there = place.ancestors().find(|folder| folder.exists()).unwrap_or(place);
     let found = rustix::fs::statvfs(there);
     found.map_or(0, |found| floor(found.f_blocks.saturating_mul(found.f_frsize)))
 }
 
 /// Waits until one of the file systems in which these places lie is nearly full; tells which one.
-pub(super) async fn reached(places: Vec<PathBuf>) -> String {
+pub(crate) async fn reached(places: Vec<PathBuf>) -> String {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -39,7 +39,7 @@ pub(super) async fn reached(places: Vec<PathBuf>) -> String {
 
 /// What is told of a place in whose file system too little is free; nothing where enough is, or where that
 /// is not known.
-pub(super) fn nearly_full(place: &Path) -> Option<String> {
+pub(crate) fn nearly_full(place: &Path) -> Option<String> {
     let found = rustix::fs::statvfs(place).ok()?;
     let of = |blocks: u64| blocks.saturating_mul(found.f_frsize);
     let (free, floor) = (of(found.f_bavail), floor(of(found.f_blocks)));

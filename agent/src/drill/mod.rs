@@ -5,12 +5,13 @@ mod attempt;
 mod blame;
 mod bundle;
 mod checks;
-mod choose;
-mod clocks;
-mod cluster;
-mod dump;
-mod floor;
-mod scratch_dir;
+pub(crate) mod choose;
+pub(crate) mod clocks;
+pub(crate) mod cluster;
+pub(crate) mod dump;
+pub(crate) mod floor;
+mod kit;
+pub(crate) mod scratch_dir;
 mod which;
 
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ use drctl_store::{Recipients, seal_drill_names};
 
 use self::attempt::{Done, try_and_clean};
 pub use self::bundle::{Look, VerifiedBundle, bundle, verify_bundle};
-use self::choose::choose;
+use self::choose::{Chosen, choose};
 use self::clocks::Clocks;
 use self::scratch_dir::ScratchDir;
 pub use self::which::{Wanted, weighted};
@@ -48,6 +49,8 @@ pub struct DrillRequest {
     pub scratch: Option<PathBuf>,
     /// What takes longer is ended.
     pub within: Duration,
+    /// Try it with nothing but this recovery kit and the bucket, as on a host that has nothing else.
+    pub kit: Option<PathBuf>,
 }
 
 /// What a drill came to.
@@ -147,21 +150,24 @@ pub async fn drill(
     let mut clocks = Clocks::begin(DrillPhase::Planning);
     meter.label("choosing a backup");
     let repository = stop.unless(setup.repository()).await?;
-    let chosen = stop.unless(choose(setup, &repository, request)).await;
+    let own = (scratch_dir::DRILL, drilling.id());
+    let scratch = ScratchDir::make(setup, &root(setup, request)?, own)?;
+    // The identity on the kit's sheet, unless another one is named.
+    let identity = request.identity.clone().or_else(|| request.kit.clone());
+    let request = &DrillRequest { identity, ..request.clone() };
+    let chosen = stop.unless(chosen_by((setup, &repository), request, &scratch)).await;
     let done = match chosen {
-        Ok(chosen) => {
-            let scratch = ScratchDir::make(setup, &root(setup, request)?, drilling.id())?;
+        Ok((by, chosen)) => {
             let at = (scratch, drilling.started());
-            let tried = try_and_clean(setup, (request, &chosen), at, (&mut clocks, meter), stop);
+            let tried = try_and_clean(&by, (request, &chosen), at, (&mut clocks, meter), stop);
             let done = Box::pin(tried).await?;
             unless_removed(&repository, done).await
         }
         Err(error) if is_worth_evidence(setup, request, &error) => {
+            let cleaned = scratch.remove().await.is_ok();
             let point = DrillPoint { wanted: request.wanted.point(), seed: None, of: 0 };
-            Done {
-                cleaned: true,
-                ..Done::broke_off((&request.source, point), &error, DrillPhase::Planning)
-            }
+            let of = (&request.source, point);
+            Done { cleaned, ..Done::broke_off(of, &error, DrillPhase::Planning) }
         }
         Err(error) => return Err(error),
     };
@@ -175,6 +181,8 @@ pub async fn drill(
         on: host(done.came.server),
         objectives: objectives(setup, &request.source),
         lost_ms: done.lost_ms,
+        by_kit: request.kit.is_some(),
+        opened_by: done.opened_by,
         checks: done.came.checks,
         deviations: done.came.deviations,
         cleaned: done.cleaned,
@@ -190,6 +198,20 @@ pub async fn drill(
     Ok(DrillDone { drill, why, hint: done.hint })
 }
 
+/// By which configuration it is tried, and what: by this host's, or by one that comes of the recovery kit alone.
+async fn chosen_by(
+    (setup, repository): (&Setup, &Repository),
+    request: &DrillRequest,
+    scratch: &ScratchDir,
+) -> Result<(Setup, Chosen)> {
+    let Some(kit) = &request.kit else {
+        return Ok((setup.clone(), choose(setup, repository, request).await?));
+    };
+    let bare = kit::bare(setup, (kit, &request.source), &scratch.path().join("kit")).await?;
+    let chosen = choose(&bare, &bare.repository().await?, request).await?;
+    Ok((bare, chosen))
+}
+
 /// The names, for those who can open the backup.
 fn sealed(done: &Done) -> Option<String> {
     let recipients = Recipients::parse(done.recipients.iter().map(String::as_str)).ok()?;
@@ -201,11 +223,7 @@ fn sealed(done: &Done) -> Option<String> {
 
 /// What it came to, for somebody who gets no evidence.
 fn what(outcome: &DrillOutcome, why: &[String]) -> String {
-    let what = match outcome {
-        DrillOutcome::Proven { .. } | DrillOutcome::Equal(_) => Verdict::Pass,
-        DrillOutcome::Failed { .. } => Verdict::FailData,
-        DrillOutcome::Inconclusive { .. } => Verdict::Inconclusive,
-    };
+    let what = outcome.verdict();
     let why = why.first().map_or_else(String::new, |why| format!(": {}", shown(why, 400)));
     format!("{}{why}", what.words())
 }
@@ -235,11 +253,11 @@ pub(crate) fn reap(setup: &Setup) -> Vec<String> {
 fn is_worth_evidence(setup: &Setup, request: &DrillRequest, error: &anyhow::Error) -> bool {
     let known = setup.config.sources.contains_key(&request.source);
     let named = matches!(request.wanted, Wanted::Named(_));
-    known && !named && Failure::of(error).exit == Exit::NoTarget
+    request.kit.is_some() || known && !named && Failure::of(error).exit == Exit::NoTarget
 }
 
 /// Below which directory it is restored.
-fn root(setup: &Setup, request: &DrillRequest) -> Result<PathBuf> {
+pub(crate) fn root(setup: &Setup, request: &DrillRequest) -> Result<PathBuf> {
     let root = request.scratch.as_ref().unwrap_or(&setup.config.paths.scratch_dir);
     std::path::absolute(root).context("find the scratch directory")
 }

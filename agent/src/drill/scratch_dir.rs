@@ -1,5 +1,5 @@
-//! Where drills put what they restore: a directory for each below a root of ours, marked, and gone afterwards.
-//! What a drill left that was killed goes when the next one begins; nothing else is ever removed.
+//! Where drills and clones put what they restore: a directory for each below a root of ours, marked, and gone
+//! afterwards. What one left that was killed goes when the next one begins; nothing else is ever removed.
 
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -18,8 +18,9 @@ use tokio::time::{Instant, interval};
 use crate::host::{AgentError, Setup, private, remove_tree};
 use crate::restore::place::check_target;
 
-/// How a drill's directory is named, before the drill's identifier.
-const PREFIX: &str = "drill-";
+/// How a drill's directory is named, before the drill's identifier, and how a clone's is.
+pub(crate) const DRILL: &str = "drill-";
+pub(crate) const CLONE: &str = "clone-";
 
 /// How long a server that was ended may take to be gone, and how soon it is looked again.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
@@ -30,7 +31,7 @@ const MARK: &str = "drctl-drill";
 
 /// A drill's own directory; removed when dropped, as far as that can be done.
 #[derive(Debug)]
-pub(super) struct ScratchDir {
+pub(crate) struct ScratchDir {
     root: PathBuf,
     name: String,
     _mark: File,
@@ -43,7 +44,7 @@ impl ScratchDir {
     /// # Errors
     /// [`AgentError::NotPrivate`](crate::host::AgentError::NotPrivate) for a root that others can change;
     /// the file system's.
-    pub(super) fn make(setup: &Setup, root: &Path, drill: &DrillId) -> Result<Self> {
+    pub(crate) fn make(setup: &Setup, root: &Path, (kind, id): (&str, &DrillId)) -> Result<Self> {
         check_target(setup, root)?;
         private::writable(root)?;
         if root.as_os_str().as_encoded_bytes().contains(&b'\'') {
@@ -55,11 +56,11 @@ impl ScratchDir {
         for left in blocking(|| sweep(root)) {
             tracing::warn!("{left}");
         }
-        let name = format!("{PREFIX}{drill}");
+        let name = format!("{kind}{id}");
         let path = root.join(&name);
         // Whoever sweeps sees no directory that has no mark yet, and no mark that nobody holds yet.
         let alone = blocking(|| lock(root)).with_context(|| format!("lock {}", root.display()))?;
-        let made = DirBuilder::new().mode(0o700).create(&path).and_then(|()| mark(&path, drill));
+        let made = DirBuilder::new().mode(0o700).create(&path).and_then(|()| mark(&path, id));
         drop(alone);
         match made {
             Ok(mark) => Ok(ScratchDir { root: root.to_owned(), name, _mark: mark, removed: false }),
@@ -70,8 +71,13 @@ impl ScratchDir {
         }
     }
 
+    /// What it is called, below the root.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The directory.
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.root.join(&self.name)
     }
 
@@ -79,7 +85,7 @@ impl ScratchDir {
     ///
     /// # Errors
     /// The file system's: something of it is still there.
-    pub(super) async fn remove(mut self) -> Result<()> {
+    pub(crate) async fn remove(mut self) -> Result<()> {
         self.removed = true;
         let path = self.path();
         let mut ticks = interval(AGAIN);
@@ -142,7 +148,7 @@ fn remove(root: &Path, name: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// The file system's.
-pub(super) fn clear(directory: &Path) -> Result<()> {
+pub(crate) fn clear(directory: &Path) -> Result<()> {
     let failed = || format!("remove {}", directory.display());
     let parent = directory.parent().with_context(failed)?;
     let name = directory.file_name().with_context(failed)?;
@@ -151,18 +157,31 @@ pub(super) fn clear(directory: &Path) -> Result<()> {
     blocking(|| remove_tree(parent, &name, c"drctl-drill")).with_context(failed)
 }
 
-/// Removes what killed drills left below a root; tells what could not be removed, and why.
-pub(super) fn sweep(root: &Path) -> Vec<String> {
+/// The identifier in the name of a drill's or a clone's directory.
+pub(crate) fn id_of(name: &str) -> Option<DrillId> {
+    let id = name.strip_prefix(DRILL).or_else(|| name.strip_prefix(CLONE))?;
+    DrillId::from_str(id).ok()
+}
+
+/// Whether somebody works in the directory of a drill or a clone.
+pub(crate) fn is_in_use(directory: &Path) -> bool {
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
+    let mark = OpenOptions::new().read(true).custom_flags(flags).open(directory.join(MARK));
+    mark.is_ok_and(|mark| flock(&mark, FlockOperation::NonBlockingLockShared).is_err())
+}
+
+/// Removes what killed drills and clones left below a root; tells what could not be removed, and why.
+pub(crate) fn sweep(root: &Path) -> Vec<String> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     let ours = entries.filter_map(|entry| {
         let name = entry.file_name().to_str()?.to_owned();
-        let drill = DrillId::from_str(name.strip_prefix(PREFIX)?).ok()?;
-        Some((name, drill))
+        Some((name.clone(), id_of(&name)?))
     });
     let swept = ours.filter_map(|(name, drill)| {
         let done = sweep_one(root, &name, &drill);
         let path = root.join(&name);
-        done.err().map(|error| format!("{} was left by a drill: {error:#}", path.display()))
+        done.err()
+            .map(|error| format!("{} was left by a drill or a clone: {error:#}", path.display()))
     });
     swept.collect()
 }
@@ -216,7 +235,7 @@ mod tests {
 
     fn drill(n: u64) -> (String, DrillId) {
         let id = DrillId::new(Timestamp::UNIX_EPOCH, n);
-        (format!("{PREFIX}{id}"), id)
+        (format!("{DRILL}{id}"), id)
     }
 
     #[test]

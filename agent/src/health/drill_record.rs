@@ -100,6 +100,8 @@ impl DrillRecord {
             (self.said(Verdict::FailRto), "over the RTO"),
             (self.said(Verdict::FailRpo), "over the RPO"),
             (self.said(Verdict::Inconclusive), "inconclusive"),
+            (self.said(Verdict::Aborted), "aborted"),
+            (self.said(Verdict::Skipped), "skipped"),
             (self.missed(), "MISSED"),
         ];
         let all = all.iter().filter(|(count, _)| *count > 0);
@@ -201,6 +203,8 @@ mod tests {
             objectives: DrillObjectives::default(),
             lost_ms: None,
             checks: Vec::new(),
+            by_kit: false,
+            opened_by: Vec::new(),
             deviations: Vec::new(),
             cleaned: true,
             sealed: None,

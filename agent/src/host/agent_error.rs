@@ -204,6 +204,12 @@ pub enum AgentError {
     /// The restore's target is not fit.
     #[error("{0}")]
     Target(String),
+    /// A drill was ended so that other work of the host goes on.
+    #[error("{0}: the drill was ended")]
+    DrillAborted(String),
+    /// A drill was not begun, since other work of the host comes first.
+    #[error("{0}: the drill was not begun")]
+    DrillSkipped(String),
     /// The log makes a tablespace at this place of the source, and no sandbox leads it elsewhere.
     #[error("the WAL creates a tablespace at {}, a directory of the source", shown(&.0.to_string_lossy(), 200))]
     Place(PathBuf),

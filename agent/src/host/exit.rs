@@ -34,6 +34,28 @@ pub enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    /// What a program of ours came to that ended with this code.
+    pub(crate) fn of_code(code: i32) -> Self {
+        let all = [
+            Exit::Success,
+            Exit::Usage,
+            Exit::Degraded,
+            Exit::Verification,
+            Exit::NoTarget,
+            Exit::Busy,
+            Exit::Configuration,
+            Exit::Storage,
+            Exit::Key,
+            Exit::Source,
+            Exit::Objective,
+            Exit::Target,
+            Exit::Interrupted,
+        ];
+        all.into_iter().find(|exit| *exit as i32 == code).unwrap_or(Exit::Failure)
+    }
+}
+
 impl From<Class> for Exit {
     fn from(class: Class) -> Self {
         match class {

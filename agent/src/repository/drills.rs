@@ -191,7 +191,7 @@ impl NewestDrill {
         let passed = drills.clone().filter(|drill| drill.drill <= horizon).filter_map(Passed::of);
         let passed = passed.max_by(|one, other| one.drill.cmp(&other.drill));
         let said = drills.clone().rfind(|drill| drill.drill <= horizon).map(Drill::verdict);
-        let mut drills = drills.filter(|drill| drill.verdict() != Verdict::Inconclusive);
+        let mut drills = drills.filter(|drill| drill.verdict().is_of_data());
         let dated = drills.clone().rfind(|drill| drill.drill <= horizon);
         let failed = dated.or_else(|| drills.next_back()).and_then(|drill| match drill.outcome {
             DrillOutcome::Failed { .. } => Some(drill.drill.clone()),
@@ -255,8 +255,7 @@ pub(crate) async fn newest_in_doubt(
     // Those that came to nothing say nothing of what those before them said.
     let enough = |all: &[(Drill, VerifyingKey)]| {
         let says = |is: fn(&Drill) -> bool| all.iter().any(|(drill, _)| is(drill));
-        says(|drill| drill.verdict() != Verdict::Inconclusive)
-            && says(|drill| Passed::of(drill).is_some())
+        says(|drill| drill.verdict().is_of_data()) && says(|drill| Passed::of(drill).is_some())
     };
     let bounds = (MOST_IN_DOUBT, READ_NAMING);
     let (drills, not) = newest(repository, source, bounds, enough).await?;

@@ -201,6 +201,15 @@ impl Identities {
         self.0.iter().map(|identity| identity.to_public().to_string()).collect()
     }
 
+    /// Each alone, beside the recipient that it opens for.
+    #[must_use]
+    pub fn one_by_one(&self) -> Vec<(String, Identities)> {
+        let one = |identity: &age::x25519::Identity| {
+            (identity.to_public().to_string(), Identities(vec![identity.clone()]))
+        };
+        self.0.iter().map(one).collect()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &dyn age::Identity> {
         self.0.iter().map(|identity| identity as &dyn age::Identity)
     }

@@ -117,7 +117,10 @@ fn paths(value: &Value, at: &str, open: &BTreeSet<String>, found: &mut BTreeSet<
 }
 
 /// Objects of whole clusters, their log and drills: held by the test binaries `physical`, `backrest`, `drill`.
-const OF_CLUSTERS: [&str; 15] = [
+const OF_CLUSTERS: [&str; 18] = [
+    "drctl.clone-destroyed/1",
+    "drctl.clone-list/1",
+    "drctl.clone/1",
     "drctl.drill-export/1",
     "drctl.drill-verify/1",
     "drctl.drill/1",
@@ -251,6 +254,7 @@ fn run_everything(seen: &mut Seen) {
     see(0, &["config", "schema"]);
     see(0, &["keys", "list"]);
     see(0, &["keys", "test"]);
+    see(3, &["keys", "custody"]);
     see(0, &["keys", "new-identity", "i.txt"]);
     see(0, &["keys", "new-signing", "s.txt"]);
     see(9, &["keys", "test", "--identity", "i.txt"]);

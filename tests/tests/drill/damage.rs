@@ -132,23 +132,37 @@ fn what_comes_to_nothing_hides_no_failure_before_it() {
     assert!(blocked.contains(failed["drill"].as_str().unwrap()), "{blocked}");
 }
 
-#[test]
-fn a_disk_that_others_need_is_not_filled() {
-    let shop = Shop::open();
-    let _ = shop.back_up();
-    // A file system of its own, of which little is free.
+/// Runs a drill in a file system of its own, of which so much is taken.
+fn in_small_disk(shop: &Shop, (size, taken): (&str, &str)) -> serde_json::Value {
     let small = shop.site.path("small");
-    std::fs::create_dir(&small).unwrap();
+    std::fs::create_dir_all(&small).unwrap();
     let script = format!(
-        "mount -t tmpfs -o size=800m,mode=755 none {0} && mkdir {0}/scratch && chown postgres {0}/scratch && \
-         chmod 700 {0}/scratch && fallocate -l 780m {0}/filled && exec setpriv --reuid postgres --regid postgres \
+        "mount -t tmpfs -o size={size},mode=755 none {0} && mkdir {0}/scratch && chown postgres {0}/scratch && \
+         chmod 700 {0}/scratch && fallocate -l {taken} {0}/filled && exec setpriv --reuid postgres --regid postgres \
          --clear-groups env DRCTL_CONFIG={1} {2} --json drill run shop --scratch {0}/scratch",
         small.display(),
         shop.site.config().display(),
         shop.program().display()
     );
     let output = Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
-    let done = drctl_tests::site::Ran::of(&output).ended(3).json();
-    assert_eq!(done["verdict"], "inconclusive", "{done}");
+    drctl_tests::site::Ran::of(&output).ended(3).json()
+}
+
+#[test]
+fn a_disk_that_others_need_is_not_filled() {
+    let shop = Shop::open();
+    let _ = shop.back_up();
+    let done = in_small_disk(&shop, ("800m", "780m"));
+    let said = (&done["verdict"], &done["result"]["error"]);
+    assert_eq!(said, (&"skipped".into(), &"drill_skipped".into()), "{done}");
     assert!(done["why"].to_string().contains("a drill leaves"), "{done}");
+    // Somebody fills it in the midst.
+    let fill = shop.site.path("small/scratch/more");
+    let script = format!("fallocate -l 2900m {}; sleep 1000", fill.display());
+    shop.with_script("pg_restore", &script);
+    let done = in_small_disk(&shop, ("3g", "1m"));
+    let said = (&done["verdict"], &done["result"]["error"]);
+    assert_eq!(said, (&"aborted".into(), &"drill_aborted".into()), "{done}");
+    assert!(done["why"].to_string().contains("a drill leaves"), "{done}");
+    assert_eq!((&done["run"]["cleaned"], shop.evidence().len()), (&true.into(), 2), "{done}");
 }

@@ -200,3 +200,32 @@ fn a_backup_without_roles_is_restored_without_owners() {
     );
     assert!(done["run"]["deviations"].to_string().contains("holds no roles"), "{done}");
 }
+
+#[test]
+fn of_which_recipient_the_identity_was_proven_is_told() {
+    let shop = Shop::open();
+    let _ = shop.back_up();
+    let custody = |exit: i32| shop.drctl(&["keys", "custody"]).ended(exit).json();
+    let proven = |custody: &Value| -> Vec<bool> {
+        let all = custody["recipients"].as_array().expect("a list").iter();
+        all.map(|one| one["proven"].is_string()).collect()
+    };
+    let before = custody(3);
+    assert_eq!(proven(&before), [false, false], "{before}");
+    let done = shop.drill(0, &[]);
+    let opened = &done["run"]["opened_by"];
+    assert_eq!(opened.as_array().map(Vec::len), Some(1), "{done}");
+    // The identity of the recovery kit was not at hand.
+    let after = custody(3);
+    let one = after["recipients"].as_array().unwrap().iter().find(|one| one["fresh"] == true);
+    let one = one.unwrap_or_else(|| panic!("{after}"));
+    assert_eq!((&one["recipient"], &one["sources"][0]["drill"]), (&opened[0], &done["drill"]));
+    assert_eq!(proven(&after).iter().filter(|proven| **proven).count(), 1, "{after}");
+    // One that failed opened nothing that counts.
+    let kit = shop.site.path("kit.txt");
+    let other = kit.display().to_string();
+    let failed = shop.drill(0, &["--identity", &other]);
+    assert_eq!(failed["run"]["opened_by"].as_array().map(Vec::len), Some(1), "{failed}");
+    let all = custody(0);
+    assert_eq!(proven(&all), [true, true], "{all}");
+}

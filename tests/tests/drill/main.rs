@@ -2,11 +2,13 @@
 
 mod bundle;
 mod chain;
+mod clones;
 mod clusters;
 mod common;
 mod damage;
 mod demonstration;
 mod dumps;
 mod left;
+mod many;
 mod reported;
 mod scheduled;

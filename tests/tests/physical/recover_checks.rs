@@ -271,6 +271,7 @@ fn a_recovery_is_planned_by_verbs_that_need_no_command_line() {
         accept_loss: false,
         despite_missing: false,
         without_sandbox: false,
+        limits: None,
         preload: Vec::new(),
         resume: false,
     };

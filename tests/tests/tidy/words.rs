@@ -39,8 +39,15 @@ const RULES: &[Rule] = &[
     },
     Rule { word: "SystemTime::now", only: &[] },
     Rule { word: "Timestamp::now", only: &["agent/model/src/clock.rs", "agent/src/cli/"] },
-    // A lock is tried again, a few times.
-    Rule { word: "thread::sleep", only: &["catalog/", "agent/src/host/locks.rs"] },
+    // A lock is tried again, a few times; so is a control group whose processes were killed.
+    Rule {
+        word: "thread::sleep",
+        only: &[
+            "catalog/",
+            "agent/src/host/locks.rs",
+            "agent/engines/src/common/sandbox/limits.rs",
+        ],
+    },
     // Pauses between bounded attempts, nowhere as synchronisation.
     Rule {
         word: "time::sleep",

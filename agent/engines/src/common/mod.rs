@@ -1,6 +1,7 @@
 //! What all engines have in common: the seams by which backups leave them and come back, the errors
 //! that any of them can have, and how programs are run, in a sandbox where they must be.
 
+mod apart;
 mod at_once;
 mod below;
 mod error;
@@ -14,6 +15,7 @@ mod source;
 mod target;
 mod way;
 
+pub use apart::ourselves_apart;
 pub use at_once::{open_at_once, open_file};
 pub use below::{Below, stays_below};
 pub use error::{EngineError, OwnError, Stderr};

@@ -85,6 +85,10 @@ pub struct DrillRunArgs {
     /// The file of the identity that opens the backup, if it is not the configured one.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub identity: Option<PathBuf>,
+    /// Use nothing but this recovery kit and the bucket, as on a host that has nothing else: the identity is the kit's,
+    /// unless one is named. This host's key signs the evidence.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub kit: Option<PathBuf>,
 }
 
 /// Which backup a drill tries.

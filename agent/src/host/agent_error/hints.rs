@@ -15,6 +15,10 @@ pub(super) fn wrong(diagnostics: &[Diagnostic]) -> String {
     format!("the configuration has {many}{lines}")
 }
 
+/// What to do about a drill that other work kept from its end.
+const OF_DRILL: &str = "it says nothing of the backup. Make room there, name another place (--scratch), or allow it \
+    more time (`max_duration` of [drill])";
+
 impl AgentError {
     /// What to do where there is no sandbox for a server.
     fn hint_of_sandbox(&self) -> Option<String> {
@@ -200,16 +204,13 @@ impl AgentError {
             Self::Mismatch(_) => "do not use what was restored before this is explained",
             Self::NoAgent(_, hint) | Self::NoPlan(_, hint) => hint,
             Self::Incomplete(_) => "nothing was committed; do not trust this store",
-            Self::NoIdentity(_)
-            | Self::NoIdentityToTest
-            | Self::NoSigningKey
-            | Self::Unpinned(_) => {
-                return self.hint_of_key();
-            }
+            Self::NoIdentity(_) | Self::NoIdentityToTest => return self.hint_of_key(),
+            Self::NoSigningKey | Self::Unpinned(_) => return self.hint_of_key(),
             Self::Interrupted => {
                 "run the command again; an incomplete backup does not count, and of a restore only \
                  what is named above as proven"
             }
+            Self::DrillAborted(_) | Self::DrillSkipped(_) => OF_DRILL,
             Self::Place(_) | Self::NoSandbox(..) => return self.hint_of_sandbox(),
             Self::Runs { .. }
             | Self::AgentSilent(_)

@@ -37,8 +37,10 @@ mod resume;
 mod way_on;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use drctl_engines::sandbox::Limits;
 use drctl_model::{SourceId, Timeline};
 use drctl_policies::SecretRef;
 use drctl_policies::recovery::{NoPlan, Target};
@@ -85,6 +87,8 @@ pub struct RecoveryRequest {
     pub despite_missing: bool,
     /// Whether the server runs without a sandbox.
     pub without_sandbox: bool,
+    /// What its server may take of the host; nothing where it may take all.
+    pub limits: Option<Arc<Limits>>,
     /// Libraries that the server loads for its replay.
     pub preload: Vec<String>,
     /// Whether it goes on with one that broke off.

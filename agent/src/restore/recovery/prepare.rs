@@ -11,7 +11,7 @@ use drctl_model::{ClusterNeeds, External, Outside, shown, total};
 use drctl_policies::rto::Forecast;
 use drctl_store::{Identities, open_facts};
 
-use super::{Planned, Refusal};
+use super::{Planned, RecoveryRequest, Refusal};
 use crate::host::AgentError;
 use crate::repository::Proven;
 use crate::repository::rto::foretold;
@@ -113,7 +113,7 @@ pub async fn prepare(planned: &Planned<'_>, reckon: bool) -> Result<Prepared> {
     let program = server_program(server.bin_dir.as_deref(), &version).await?;
     let bin_dir = program.parent().context("find the server's programs")?.to_owned();
     may_load(&bin_dir)?;
-    let sandbox = sandbox(request.without_sandbox).await?;
+    let sandbox = sandbox(request).await?;
     let begun = if request.resume { kept(directory)? } else { None };
     let external = backup.manifest.kind.external().cloned();
     let plain = backup.manifest.plain_bytes();
@@ -138,11 +138,13 @@ pub async fn prepare(planned: &Planned<'_>, reckon: bool) -> Result<Prepared> {
 }
 
 /// How a sandbox is made for the server, unless it is to do without.
-async fn sandbox(without: bool) -> Result<Option<Sandbox>> {
-    if without {
+async fn sandbox(request: &RecoveryRequest) -> Result<Option<Sandbox>> {
+    if request.without_sandbox {
         return Ok(None);
     }
-    Ok(Some(look_for_sandbox().await.map_err(|no| AgentError::NoSandbox(no.missing, no.hint))?))
+    let found = look_for_sandbox().await;
+    let sandbox = found.map_err(|no| AgentError::NoSandbox(no.missing, no.hint))?;
+    Ok(Some(sandbox.limited(request.limits.clone())))
 }
 
 /// Databases that tables are to be taken out of, and that the base backup does not have: only the WAL

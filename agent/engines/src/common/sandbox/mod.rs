@@ -2,15 +2,18 @@
 //! which the keys, the network, other processes and all other files of the host do not exist. It is
 //! bubblewrap that makes it.
 
+mod limits;
 mod mounts;
 mod probe;
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::process::Command;
 
+pub use limits::Limits;
 pub use mounts::Wanted;
 use mounts::{Host, Kind, SYSTEM, arguments, mounts};
 pub use probe::{NoSandbox, look_for_sandbox};
@@ -29,9 +32,20 @@ pub struct Sandbox {
     proc: bool,
     /// Which part it does without, and why.
     pub lacks: Option<String>,
+    /// What runs in it may take no more than that.
+    limits: Option<Arc<Limits>>,
 }
 
+/// Enters a control group, and becomes what is to run in it.
+const ENTER: &str = r#"echo 0 > "$1" && shift && exec "$@""#;
+
 impl Sandbox {
+    /// The same, in which programs may take no more than that of the host; nothing where they may take all.
+    #[must_use]
+    pub fn limited(self, limits: Option<Arc<Limits>>) -> Self {
+        Sandbox { limits, ..self }
+    }
+
     /// The command of a sandbox in which `program` runs; its arguments follow. The directory `root` is `/`
     /// there: what the host does not show in it can be made in it, from inside and from outside.
     ///
@@ -43,7 +57,14 @@ impl Sandbox {
     ) -> Result<Command, EngineError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(root);
         made.map_err(EngineError::io(format!("make the directory {}", root.display())))?;
-        let mut command = Command::new(&self.program);
+        let mut command = match &self.limits {
+            Some(limits) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", ENTER, "sh"]).arg(limits.entry()).arg(&self.program);
+                shell
+            }
+            None => Command::new(&self.program),
+        };
         command.args(self.options(root, wanted));
         if dies {
             command.arg("--die-with-parent");

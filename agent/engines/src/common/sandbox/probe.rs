@@ -53,7 +53,7 @@ pub async fn look_for_sandbox() -> Result<Sandbox, NoSandbox> {
         missing: format!("there is no temporary directory: {error}"),
         hint,
     })?;
-    let whole = Sandbox { program: program.clone(), proc: true, lacks: None };
+    let whole = Sandbox { program: program.clone(), proc: true, lacks: None, limits: None };
     let Err(with_proc) = tried(&whole, root.path()).await else { return Ok(whole) };
     let without = Sandbox { proc: false, ..whole };
     if tried(&without, root.path()).await.is_ok() {

@@ -3,6 +3,7 @@
 
 mod ask;
 mod brought;
+mod clone;
 mod combine;
 mod complete;
 mod conf;
@@ -43,6 +44,7 @@ mod undecided;
 mod unfit;
 
 pub use ask::{Look, Progress};
+pub use clone::CLONE_USER;
 pub use combine::{Combination, combine};
 pub use conf::quoted as quoted_setting;
 pub use digest_cluster::ClusterShape;

@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use drctl_model::{SslMode, shown};
@@ -41,7 +41,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const APPLICATION: &str = "drctl/scratch";
 
 /// Its log, beside its data.
-const LOG: &str = "scratch.log";
+pub(super) const LOG: &str = "scratch.log";
 
 /// What it is given beside what every server of a restore is: it is written to, and holds whatever a dump brings.
 const SETTINGS: &[(&str, &str)] = &[
@@ -101,12 +101,31 @@ impl Scratch {
         let log = below.map_err(EngineError::io("write the log of the new cluster"))?;
         let arguments = arguments(layout, &private, major);
         let child = around.start((layout, bin_dir, &private), &arguments, log)?;
+        let server = server((&private, SUPERUSER), bin_dir, major);
+        Scratch::begun(child, (server, private), &data.with_file_name(LOG)).await
+    }
+
+    /// One that was started: waits until it lets us in.
+    pub(super) async fn begun(
+        child: Child,
+        (server, private): (PgServer, Private),
+        log: &Path,
+    ) -> Result<Self, EngineError> {
         let ours = folder(SCRATCH)?;
-        let server = server(&private, bin_dir, major);
         let mut scratch = Scratch { child, server, private: Some(private), ours };
-        scratch.lets_us_in(&data.with_file_name(LOG)).await?;
+        scratch.lets_us_in(log).await?;
         scratch.name_anew()?;
         Ok(scratch)
+    }
+
+    /// Its rules of access, while it runs.
+    pub(super) fn rules(&self) -> Option<PathBuf> {
+        self.private.as_ref().map(|private| private.file("pg_hba.conf"))
+    }
+
+    /// How it ended, where it has.
+    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>, EngineError> {
+        self.child.try_wait().map_err(EngineError::io("look at the server"))
     }
 
     /// Gives its socket another name, by which it is reached from now on: what is restored may run in it, and put
@@ -143,7 +162,7 @@ impl Scratch {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };
-            let ended = self.child.try_wait().map_err(EngineError::io("look at the server"))?;
+            let ended = self.ended()?;
             if ended.is_none() && Instant::now() < deadline {
                 sleep(LOOK_EVERY).await;
                 continue;
@@ -218,6 +237,16 @@ async fn initdb(
 }
 
 fn arguments(layout: &Layout, private: &Private, major: u32) -> Vec<String> {
+    let settings = forced(major).chain(SETTINGS.iter().copied());
+    let mut arguments = places(layout, private);
+    for (name, value) in settings {
+        arguments.extend(["-c".to_owned(), format!("{name}={value}")]);
+    }
+    arguments
+}
+
+/// Where it finds all that it needs.
+pub(super) fn places(layout: &Layout, private: &Private) -> Vec<String> {
     let shown = |path: &Path| path.display().to_string();
     let places = [
         ("port", PORT.to_string()),
@@ -228,20 +257,18 @@ fn arguments(layout: &Layout, private: &Private, major: u32) -> Vec<String> {
         ("hba_file", shown(&private.file("pg_hba.conf"))),
         ("ident_file", shown(&private.file("pg_ident.conf"))),
     ];
-    let settings = forced(major).chain(SETTINGS.iter().copied());
-    let settings = settings.map(|(name, value)| (name, value.to_owned()));
     let mut arguments = vec!["-D".to_owned(), shown(&layout.data())];
-    for (name, value) in places.into_iter().chain(settings) {
+    for (name, value) in places {
         arguments.extend(["-c".to_owned(), format!("{name}={value}")]);
     }
     arguments
 }
 
-fn server(private: &Private, bin_dir: &Path, major: u32) -> PgServer {
+pub(super) fn server((private, user): (&Private, &str), bin_dir: &Path, major: u32) -> PgServer {
     PgServer {
         host: private.path().display().to_string(),
         port: PORT,
-        user: SUPERUSER.to_owned(),
+        user: user.to_owned(),
         maintenance_database: "postgres".to_owned(),
         password: None,
         sslmode: SslMode::Disable,
