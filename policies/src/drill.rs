@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::diagnostic::show;
-use crate::keys::Kind::{Named, Text};
+use crate::keys::Kind::{Flag, Named, Text};
 use crate::keys::{DAY, Key, MINUTE, duration, number};
 use crate::reader::Reader;
 use crate::schedule::Schedule;
@@ -26,11 +26,27 @@ pub(crate) static DRILL: &[Key] = &[
     weight("worst", "2", "The weight of the good backup with the most WAL to replay."),
     weight("random", "1", "The weight of any good backup."),
     weight("oldest", "1", "The weight of the oldest good backup."),
+    weight(
+        "moment",
+        "0",
+        "The weight of a random moment between the oldest and the newest good backup.",
+    ),
+    weight(
+        "timeline",
+        "0",
+        "The weight of the newest good base backup before a switch of the timeline.",
+    ),
     Key::with_default(
         "max_duration",
         duration(10 * MINUTE, 30 * DAY),
         "24h",
         "A drill that takes longer is ended.",
+    ),
+    Key::with_default(
+        "amcheck",
+        Flag,
+        "true",
+        "Whether indexes and tables of recovered clusters are checked by PostgreSQL's amcheck.",
     ),
     Key::optional("checks", Named(CHECKS), "What is asked of what was restored."),
 ];
@@ -58,6 +74,8 @@ pub struct DrillPolicy {
     pub schedule: Option<Schedule>,
     /// How often each is tried beside the others; together at least 1.
     pub weights: DrillWeights,
+    /// Whether indexes and tables of a recovered cluster are checked by PostgreSQL's module `amcheck`.
+    pub amcheck: bool,
     /// What is asked of what was restored, by name.
     pub checks: Vec<DrillCheck>,
     /// What takes longer is ended. 10 minutes to 30 days.
@@ -66,7 +84,7 @@ pub struct DrillPolicy {
 }
 
 /// How often a drill tries which backup, beside the others. Each 0 to 1 000.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct DrillWeights {
     /// The newest good one.
     pub latest: u32,
@@ -78,19 +96,25 @@ pub struct DrillWeights {
     pub random: u32,
     /// The oldest good one.
     pub oldest: u32,
+    /// A random moment between the oldest and the newest good one.
+    pub moment: u32,
+    /// The newest good base backup before a switch of the timeline.
+    pub timeline: u32,
 }
 
 impl DrillWeights {
     /// Each, in the order in which a number chooses among them.
     #[must_use]
-    pub fn each(&self) -> [(PointWanted, u32); 5] {
-        let DrillWeights { latest, previous, worst, random, oldest } = *self;
+    pub fn each(&self) -> [(PointWanted, u32); 7] {
+        let DrillWeights { latest, previous, worst, random, oldest, moment, timeline } = *self;
         [
             (PointWanted::Latest, latest),
             (PointWanted::Previous, previous),
             (PointWanted::Worst, worst),
             (PointWanted::Random, random),
             (PointWanted::Oldest, oldest),
+            (PointWanted::Moment, moment),
+            (PointWanted::Timeline, timeline),
         ]
     }
 }
@@ -119,10 +143,12 @@ pub(crate) fn read_drill(reader: &Reader<'_>, zone: &TimeZone) -> Option<DrillPo
         worst: reader.number("worst")?,
         random: reader.number("random")?,
         oldest: reader.number("oldest")?,
+        moment: reader.number("moment")?,
+        timeline: reader.number("timeline")?,
     };
     if weights.each().iter().all(|(_, weight)| *weight == 0) {
         let message = "these weights choose no backup";
-        let advice = "give one of latest, previous, worst, random and oldest a weight above 0";
+        let advice = "give one of latest, previous, worst, random, oldest, moment and timeline a weight above 0";
         reader.report.advise(&reader.span, message, advice);
         return None;
     }
@@ -134,6 +160,7 @@ pub(crate) fn read_drill(reader: &Reader<'_>, zone: &TimeZone) -> Option<DrillPo
     Some(DrillPolicy {
         schedule,
         weights,
+        amcheck: reader.flag("amcheck")?,
         checks: checks.into_iter().collect::<Option<_>>()?,
         max_duration,
     })

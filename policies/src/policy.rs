@@ -282,12 +282,15 @@ mod tests {
             drill: DrillPolicy {
                 schedule: None,
                 checks: Vec::new(),
+                amcheck: true,
                 weights: crate::DrillWeights {
                     latest: 1,
                     previous: 0,
                     worst: 0,
                     random: 0,
                     oldest: 0,
+                    moment: 0,
+                    timeline: 0,
                 },
                 max_duration: Duration::from_secs(86_400),
             },

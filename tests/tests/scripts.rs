@@ -50,6 +50,7 @@ fn every_script_explains_itself() {
         "tests/bench",
         "tests/bench-wal",
         "tests/bench-agent",
+        "tests/bench-drill",
         "tests/equal",
         "tests/kill-agent",
         "tests/matrix",

@@ -95,6 +95,12 @@ pub enum PointWanted {
     Worst,
     /// Any.
     Random,
+    /// A moment, chosen at random between the oldest and the newest good backup.
+    Moment,
+    /// The newest good base backup that lies before a switch of the timeline: its WAL leads across that.
+    Timeline,
+    /// The newest suspect one.
+    Suspect,
     /// A moment.
     Time,
     /// One that somebody has named.
@@ -111,6 +117,9 @@ impl PointWanted {
             PointWanted::Oldest => "oldest",
             PointWanted::Worst => "worst",
             PointWanted::Random => "random",
+            PointWanted::Moment => "moment",
+            PointWanted::Timeline => "timeline",
+            PointWanted::Suspect => "suspect",
             PointWanted::Time => "time",
             PointWanted::Named => "named",
         }

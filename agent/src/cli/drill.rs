@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use drctl_model::{
-    BackupId, Drill, DrillNames, DrillOutcome, DrillRun, Equal, ProvenTable, SourceId, Verdict,
-    shown,
+    BackupId, Drill, DrillNames, DrillOutcome, DrillRun, Equal, PointWanted, ProvenTable, SourceId,
+    Verdict, shown,
 };
 use drctl_store::open_drill_names;
 use serde_json::{Value, json};
@@ -65,10 +65,14 @@ fn request(setup: &Setup, args: &DrillRunArgs) -> Result<DrillRequest> {
         (None, Point::Oldest) => Wanted::Oldest,
         (None, Point::Worst) => Wanted::Worst,
         (None, Point::Random) => Wanted::Random(args.seed),
+        (None, Point::Moment) => Wanted::Moment(args.seed),
+        (None, Point::Timeline) => Wanted::Timeline,
+        (None, Point::Suspect) => Wanted::Suspect,
         (None, Point::Time(at)) => Wanted::Time(at),
     };
-    if args.seed.is_some() && !matches!(wanted, Wanted::Random(_)) {
-        let text = "--seed chooses at random: give --point random with it. Nothing was done";
+    if args.seed.is_some() && !matches!(wanted, Wanted::Random(_) | Wanted::Moment(_)) {
+        let text =
+            "--seed chooses at random: give --point random or moment with it. Nothing was done";
         return Err(AgentError::Usage(text.to_owned()).into());
     }
     Ok(DrillRequest {
@@ -149,7 +153,9 @@ fn proven(outcome: &DrillOutcome, with: Option<&BackupId>) -> String {
             });
             format!("the cluster was recovered to {replayed}{shows}{equal}")
         }
-        DrillOutcome::Failed { error } if matches!(error.as_str(), "mismatch" | "check") => {
+        DrillOutcome::Failed { error }
+            if matches!(error.as_str(), "mismatch" | "check" | "amcheck") =>
+        {
             format!("what was restored is not what it has to be ({error})")
         }
         DrillOutcome::Failed { error } | DrillOutcome::Inconclusive { error } => {
@@ -205,7 +211,11 @@ fn run_text(run: &DrillRun) -> String {
         text.push_str("\n  with nothing but the recovery kit and the bucket");
     }
     if let Some(seed) = run.point.seed {
-        let _ = write!(text, "\n  chosen by --seed {seed} among {}", count(run.point.of, "backup"));
+        let among = match run.point.wanted {
+            PointWanted::Moment => count(run.point.of, "millisecond"),
+            _ => count(run.point.of, "backup"),
+        };
+        let _ = write!(text, "\n  chosen by --seed {seed} among {among}");
     }
     for check in &run.checks {
         let said = if check.passed { "as expected" } else { "NOT as expected" };

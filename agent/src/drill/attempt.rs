@@ -247,7 +247,7 @@ async fn by_kind(
             (came, named(chosen))
         }
         BackupKind::Full(_) | BackupKind::Incremental(_) | BackupKind::External(_) => {
-            let how = (chosen.next.as_ref(), within);
+            let how = (chosen.at, chosen.next.as_ref(), within);
             Box::pin(cluster::run(setup, what, how, clocks, meter, stop)).await?
         }
         BackupKind::Snapshot(_) => {

@@ -4,6 +4,7 @@ use anyhow::Result;
 use drctl_model::{BackupSummary, DrillPoint};
 use drctl_policies::recovery::Target;
 use futures_util::TryStreamExt as _;
+use jiff::Timestamp;
 
 use super::cluster::recovery_of;
 use super::which::{self, Next};
@@ -19,6 +20,8 @@ use crate::restore::recovery::plan;
 pub(crate) struct Chosen {
     pub(crate) backup: Proven,
     pub(crate) point: DrillPoint,
+    /// The moment to which it is recovered, where one is wanted.
+    pub(crate) at: Option<Timestamp>,
     /// The base backup up to whose end the log is replayed, where that is not its end; both are compared there.
     pub(super) next: Option<Next>,
     /// Whether it is dated in the future: a clock was wrong.
@@ -43,6 +46,10 @@ pub(crate) async fn choose(
     }
     drop(each);
     memory.mark(&mut all);
+    let seed = match request.wanted {
+        Wanted::Random(Some(seed)) | Wanted::Moment(Some(seed)) => seed,
+        _ => rand::random(),
+    };
     let named = DrillPoint { wanted: request.wanted.point(), seed: None, of: 0 };
     let (backup, point) = match &request.wanted {
         Wanted::Named(id) => (find(setup, repository, Some(source), id).await?, named),
@@ -54,17 +61,15 @@ pub(crate) async fn choose(
             let of = which::good(&all).len() as u64;
             (latest.backup, DrillPoint { of, ..named })
         }
-        Wanted::Previous | Wanted::Worst | Wanted::Oldest | Wanted::Random(_) | Wanted::Time(_) => {
+        wanted => {
             let none = || {
-                let then = match request.wanted {
-                    Wanted::Time(at) => format!(" that had ended at {at}"),
-                    _ => String::new(),
-                };
-                AgentError::NoBackup(format!("there is no good backup of {source}{then}"))
-            };
-            let seed = match request.wanted {
-                Wanted::Random(Some(seed)) => seed,
-                _ => rand::random(),
+                AgentError::NoBackup(match wanted {
+                    Wanted::Time(at) => {
+                        format!("there is no good backup of {source} that had ended at {at}")
+                    }
+                    Wanted::Suspect => format!("there is no suspect backup of {source}"),
+                    _ => format!("there is no good backup of {source}"),
+                })
             };
             let replays = newest_replays(setup, request, &all).await?;
             let (id, point) =
@@ -72,10 +77,16 @@ pub(crate) async fn choose(
             (find(setup, repository, Some(source), id.as_str()).await?, point)
         }
     };
-    let is_elsewhere = matches!(request.wanted, Wanted::Latest | Wanted::Time(_));
+    let at = match request.wanted {
+        Wanted::Time(at) => Some(at),
+        Wanted::Moment(_) => which::moment(&all, seed).map(|(at, _)| at),
+        _ => None,
+    };
+    let is_elsewhere = at.is_some()
+        || matches!(request.wanted, Wanted::Latest | Wanted::Timeline | Wanted::Suspect);
     let next = which::next(&backup.manifest.kind, &all).filter(|_| !is_elsewhere);
     let in_future = backup.summary().taken() > horizon(setup.clock.now());
-    Ok(Chosen { backup, point, next, in_future })
+    Ok(Chosen { backup, point, at, next, in_future })
 }
 
 /// How many bytes of WAL the newest base backup has to replay, where that matters: it is asked for what is the

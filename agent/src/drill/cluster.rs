@@ -6,17 +6,18 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::Equality;
-use drctl_engines::pg::physical::ClusterShape;
+use drctl_engines::pg::physical::{ClusterShape, Soundness};
 use drctl_engines::sandbox::Limits;
 use drctl_model::{DrillNames, DrillOutcome, DrillPhase, Equal, Manifest, RowKey, shown};
 use drctl_policies::recovery::Target;
+use jiff::Timestamp;
 
 use super::blame::LeadsNowhere;
 use super::checks::questions;
 use super::clocks::Clocks;
 use super::scratch_dir::clear;
 use super::which::Next;
-use super::{Came, DrillRequest, Wanted, blame, checks, checks_of};
+use super::{Came, DrillRequest, amcheck_of, blame, checks, checks_of};
 use crate::host::figures::count;
 use crate::host::{Failure, Meter, Setup, Stop};
 use crate::restore::cluster::{Choice, Proved, Proving};
@@ -64,7 +65,7 @@ fn looked_at(how: Proving) -> Choice {
 pub(super) async fn run(
     setup: &Setup,
     (request, manifest, directory): (&DrillRequest, &Manifest, &Path),
-    (next, limits): (Option<&Next>, Option<&Arc<Limits>>),
+    (at, next, limits): (Option<Timestamp>, Option<&Next>, Option<&Arc<Limits>>),
     clocks: &mut Clocks,
     meter: &Meter,
     stop: &Stop,
@@ -74,18 +75,19 @@ pub(super) async fn run(
     let server = manifest.tools.get("server").cloned().unwrap_or_default();
     // So that who has seen one digest can tell nothing of another.
     let key = next.map(|_| RowKey(rand::random()));
-    let to = match (&request.wanted, next) {
-        (Wanted::Time(at), _) => Target::Time(*at),
+    let to = match (at, next) {
+        (Some(at), _) => Target::Time(at),
         (_, Some(next)) => Target::Lsn { lsn: next.stop, inclusive: false },
         (_, None) => Target::Latest,
     };
     let asked = checks_of(setup, &request.source);
-    let how = Proving { digest: key, questions: questions(asked) };
+    let amcheck = amcheck_of(setup, &request.source);
+    let how = Proving { digest: key, questions: questions(asked), amcheck };
     let how = (to.clone(), looked_at(how));
     let one = recovered(&place, manifest.backup.as_str(), how, Some(clocks)).await?;
     let Recovered { tried, outcome, deviations, log_bytes, proved } = one;
     let bytes = manifest.plain_bytes().saturating_add(log_bytes);
-    let Proved { shape, answers, took } = proved;
+    let Proved { shape, answers, soundness, took } = proved;
     if !took.is_zero() {
         clocks.next_since(DrillPhase::Verifying, took);
     }
@@ -94,7 +96,20 @@ pub(super) async fn run(
         clocks.next(DrillPhase::Comparing);
         came = compared(&place, (came, next), (found, to, key)).await?;
     }
+    let came = sound(came, soundness);
     Ok((checks::judged(came, asked, &answers), tried))
+}
+
+/// What it comes to with what PostgreSQL's own module says of indexes and tables.
+fn sound(mut came: Came, found: Option<Soundness>) -> Came {
+    let Some(found) = found else { return came };
+    came.deviations.extend(found.gaps());
+    if found.bad.is_empty() || !came.outcome.is_proven() {
+        return came;
+    }
+    let first = "what was recovered is not sound".to_owned();
+    came.why = std::iter::once(first).chain(found.bad).collect();
+    Came { outcome: DrillOutcome::Failed { error: "amcheck".to_owned() }, ..came }
 }
 
 /// Recovers the next base backup to the same position, and compares both.
@@ -109,7 +124,7 @@ async fn compared(
     let with = Some(next.backup.clone());
     let expected = async {
         clear(place.directory)?;
-        let how = (to, looked_at(Proving { digest: key, questions: Vec::new() }));
+        let how = (to, looked_at(Proving { digest: key, ..Proving::default() }));
         let other = recovered(place, next.backup.backup.as_str(), how, None).await?;
         other.proved.shape.context("the base backup that it is compared with was not digested")
     };

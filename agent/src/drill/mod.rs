@@ -268,6 +268,12 @@ fn checks_of<'a>(setup: &'a Setup, source: &SourceId) -> &'a [DrillCheck] {
     configured.map_or(&[][..], |source| &source.policy.drill.checks)
 }
 
+/// Whether indexes and tables of a recovered cluster are checked by PostgreSQL's own module: unless the source's policy
+/// says otherwise.
+fn amcheck_of(setup: &Setup, source: &SourceId) -> bool {
+    setup.config.sources.get(source).is_none_or(|source| source.policy.drill.amcheck)
+}
+
 /// What the policy of a source promises, where it is configured here.
 fn objectives(setup: &Setup, source: &SourceId) -> DrillObjectives {
     let Some(configured) = setup.config.sources.get(source) else {

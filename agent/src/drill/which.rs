@@ -2,7 +2,7 @@
 
 use drctl_model::{BackupId, BackupKind, BackupSummary, DrillPoint, Lsn, Named, PointWanted};
 use drctl_policies::DrillPolicy;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::repository::chain::Family;
 
@@ -19,6 +19,13 @@ pub enum Wanted {
     Worst,
     /// Any good one; with a number the same as that number chose before, among as many.
     Random(Option<u64>),
+    /// A moment between the oldest and the newest good one; with a number the same as that number chose before, where
+    /// these two are the same.
+    Moment(Option<u64>),
+    /// The newest good base backup before a switch of the timeline.
+    Timeline,
+    /// The newest suspect one.
+    Suspect,
     /// A moment: the newest good one that had ended then, and of a cluster the WAL up to it.
     Time(Timestamp),
     /// This one, by its identifier or a beginning of it.
@@ -35,6 +42,9 @@ impl Wanted {
             Wanted::Oldest => PointWanted::Oldest,
             Wanted::Worst => PointWanted::Worst,
             Wanted::Random(_) => PointWanted::Random,
+            Wanted::Moment(_) => PointWanted::Moment,
+            Wanted::Timeline => PointWanted::Timeline,
+            Wanted::Suspect => PointWanted::Suspect,
             Wanted::Time(_) => PointWanted::Time,
             Wanted::Named(_) => PointWanted::Named,
         }
@@ -57,7 +67,12 @@ pub fn weighted(policy: &DrillPolicy, seed: u64) -> Wanted {
                     PointWanted::Worst => Wanted::Worst,
                     PointWanted::Random => Wanted::Random(Some(seed / all.max(1))),
                     PointWanted::Oldest => Wanted::Oldest,
-                    PointWanted::Latest | PointWanted::Time | PointWanted::Named => Wanted::Latest,
+                    PointWanted::Moment => Wanted::Moment(Some(seed / all.max(1))),
+                    PointWanted::Timeline => Wanted::Timeline,
+                    PointWanted::Latest
+                    | PointWanted::Suspect
+                    | PointWanted::Time
+                    | PointWanted::Named => Wanted::Latest,
                 };
             }
         }
@@ -103,6 +118,30 @@ fn named(one: &BackupSummary) -> Named {
     Named { backup: one.backup.clone(), manifest_sha256: one.manifest_sha256 }
 }
 
+/// The moment that a number chooses between the end of the oldest and of the newest good backup, and among how many
+/// milliseconds; nothing where there is none.
+pub(super) fn moment(all: &[BackupSummary], seed: u64) -> Option<(Timestamp, u64)> {
+    let ended: Vec<Timestamp> = good(all).iter().map(|one| one.finished).collect();
+    let (first, last) = (ended.iter().min()?, ended.iter().max()?);
+    let of = u64::try_from(last.duration_since(*first).as_millis()).ok()?.checked_add(1)?;
+    let after = i64::try_from(seed.checked_rem(of)?).ok()?;
+    Some((first.checked_add(SignedDuration::from_millis(after)).ok()?, of))
+}
+
+/// The newest good base backup that ended on another timeline than the newest one of the same cluster; where there is
+/// none, the newest.
+fn before_a_switch<'a>(good: &[&'a BackupSummary]) -> Option<&'a BackupSummary> {
+    let newest = *good.last()?;
+    let other = newest.kind.coordinates().and_then(|at| {
+        good.iter().rev().find(|one| {
+            one.kind.coordinates().is_some_and(|before| {
+                before.system_id == at.system_id && before.stop_timeline != at.stop_timeline
+            })
+        })
+    });
+    Some(other.copied().unwrap_or(newest))
+}
+
 /// The one of a source's backups that is there and counts; nothing where there is none. `seed` chooses at
 /// random. The newest one and a named one are for others to find; `newest_replays` is how many bytes of WAL the
 /// newest of a cluster has to replay.
@@ -131,6 +170,17 @@ pub(super) fn choose(
         }
         Wanted::Random(_) => good.get(usize::try_from(seed.checked_rem(of)?).ok()?)?,
         Wanted::Time(at) => good.iter().rev().find(|one| one.finished <= *at)?,
+        Wanted::Moment(_) => {
+            let (at, of) = moment(all, seed)?;
+            let chosen = good.iter().rev().find(|one| one.finished <= at)?;
+            let point = DrillPoint { wanted: wanted.point(), seed: Some(seed), of };
+            return Some((chosen.backup.clone(), point));
+        }
+        Wanted::Timeline => &before_a_switch(&good)?,
+        Wanted::Suspect => {
+            let suspect = all.iter().filter(|one| !one.is_good());
+            &suspect.max_by(|one, other| one.backup.cmp(&other.backup))?
+        }
         Wanted::Latest | Wanted::Named(_) => return None,
     };
     let seed = matches!(wanted, Wanted::Random(_)).then_some(seed);
@@ -212,11 +262,27 @@ mod tests {
         assert_eq!((random, point.seed, point.of), (third.backup.clone(), Some(6), 4));
         let alone =
             choose(&Wanted::Previous, std::slice::from_ref(&first), (0, 0)).expect("the only one");
-        assert_eq!((alone.0, alone.1.of), (first.backup, 1));
+        assert_eq!((alone.0, alone.1.of), (first.backup.clone(), 1));
         assert_eq!(choose(&Wanted::Worst, &[], (0, 0)), None);
         let time = |second| Timestamp::from_second(second).expect("a time");
         assert_eq!(id(Wanted::Time(time(3)), 0), third.backup);
         assert_eq!(choose(&Wanted::Time(time(0)), &all, (0, 0)), None);
+        // Three seconds from the end of the first to that of the last: 3,001 milliseconds.
+        assert_eq!(moment(&all, 0), Some((time(1), 3001)));
+        assert_eq!(moment(&all, 3000), Some((time(4), 3001)));
+        assert_eq!(moment(&all, 3001 + 1500), moment(&all, 1500));
+        assert_eq!(id(Wanted::Moment(None), 0), first.backup, "6 milliseconds behind the first");
+        assert_eq!(moment(&[], 1), None);
+        // No timeline was switched, and then one was.
+        assert_eq!(id(Wanted::Timeline, 0), fourth.backup);
+        let fifth = base(5, (7, 2), (2000, 2010));
+        let switched: Vec<_> = all.iter().cloned().chain([fifth]).collect();
+        let before = choose(&Wanted::Timeline, &switched, (0, 0)).expect("one");
+        assert_eq!(before.0, fourth.backup);
+        assert_eq!(choose(&Wanted::Suspect, &all, (0, 0)), None);
+        let odd = BackupSummary { suspect: vec!["few rows".to_owned()], ..second.clone() };
+        let found = choose(&Wanted::Suspect, &[first.clone(), odd], (0, 0)).expect("it");
+        assert_eq!(found.0, second.backup);
     }
 
     #[test]
@@ -224,7 +290,15 @@ mod tests {
         let policy = |latest, previous, worst, random, oldest| DrillPolicy {
             schedule: None,
             checks: Vec::new(),
-            weights: DrillWeights { latest, previous, worst, random, oldest },
+            amcheck: true,
+            weights: DrillWeights {
+                latest,
+                previous,
+                worst,
+                random,
+                oldest,
+                ..DrillWeights::default()
+            },
             max_duration: Duration::from_secs(1),
         };
         let of = |policy: &DrillPolicy| {
@@ -234,9 +308,14 @@ mod tests {
                 .each()
                 .map(|(wanted, _)| all.iter().filter(|one| **one == wanted).count())
         };
-        assert_eq!(of(&policy(4, 2, 2, 1, 1)), [400, 200, 200, 100, 100]);
-        assert_eq!(of(&policy(0, 0, 0, 1, 0)), [0, 0, 0, 1000, 0]);
-        assert_eq!(of(&policy(0, 0, 0, 0, 3)), [0, 0, 0, 0, 1000]);
+        assert_eq!(of(&policy(4, 2, 2, 1, 1)), [400, 200, 200, 100, 100, 0, 0]);
+        let rare = |moment, timeline| DrillPolicy {
+            weights: DrillWeights { moment, timeline, ..DrillWeights::default() },
+            ..policy(0, 0, 0, 0, 0)
+        };
+        assert_eq!(of(&rare(3, 1)), [0, 0, 0, 0, 0, 750, 250]);
+        assert_eq!(of(&policy(0, 0, 0, 1, 0)), [0, 0, 0, 1000, 0, 0, 0]);
+        assert_eq!(of(&policy(0, 0, 0, 0, 3)), [0, 0, 0, 0, 1000, 0, 0]);
         // What a weight chose at random is any of them, whatever the weights.
         let seeds = (0..1000).filter_map(|n| match weighted(&policy(2, 0, 0, 1, 1), n) {
             Wanted::Random(seed) => seed,

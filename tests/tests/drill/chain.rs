@@ -263,3 +263,22 @@ fn the_worst_point_has_the_most_wal_to_replay() {
     );
     assert_eq!(done["result"]["equal"], serde_json::Value::Null, "{done}");
 }
+
+#[test]
+fn an_index_that_rots_on_the_source_is_found_and_named() {
+    let mut shop = Shop::cluster();
+    shop.sql("create index orders_note on orders (note)");
+    let _ = shop.back_up();
+    assert_eq!(shop.drill(0, &[])["verdict"], "pass");
+    rot(&mut shop, "orders_note", "order 1500", "zzzzz 1500");
+    let _ = shop.back_up();
+    let done = shop.drill(4, &[]);
+    let said = (&done["verdict"], &done["result"]["error"]);
+    assert_eq!(said, (&"fail_data".into(), &"amcheck".into()), "{done}");
+    assert!(done["why"].to_string().contains("the index public.orders_note: "), "{done}");
+    // Nothing else would have told it.
+    let policy = shop.site.path("etc/policies.d/daily.toml");
+    let text = fs::read_to_string(&policy).unwrap();
+    fs::write(&policy, format!("{text}\n[drill]\namcheck = false\n")).unwrap();
+    assert_eq!(shop.drill(0, &[])["verdict"], "pass");
+}

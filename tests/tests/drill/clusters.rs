@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use drctl_tests::cluster::Cluster as _;
+use drctl_tests::cluster::{Cluster as _, caught_up, give_away, standby};
 
 use crate::common::{Shop, damage};
 
@@ -101,4 +101,43 @@ fn the_newest_base_backup_is_the_one_that_is_tried() {
     damage(&shop, &shop.largest_of(newest.as_str().unwrap()));
     let done = shop.drill(4, &[]);
     assert_eq!((&done["verdict"], &done["backup"]), (&"fail_data".into(), &newest), "{done}");
+}
+
+#[test]
+fn a_switch_of_the_timeline_and_moments_at_random_are_tried_too() {
+    let mut shop = Shop::cluster();
+    let first = shop.back_up()["backup"]["backup"].clone();
+    shop.tick(1..11);
+    let second = shop.back_up()["backup"]["backup"].clone();
+    shop.tick(11..21);
+    shop.archived();
+    let moment = shop.drill(0, &["--point", "moment"]);
+    let point = &moment["run"]["point"];
+    assert_eq!((&moment["verdict"], &point["wanted"]), (&"pass".into(), &"moment".into()));
+    // The same number chooses the same one again.
+    let again = shop.drill(0, &["--point", "moment", "--seed", point["seed"].as_str().unwrap()]);
+    for what in ["backup", "target"] {
+        assert_eq!(again[what], moment[what], "{again}");
+    }
+    assert_eq!((&again["run"]["point"], &moment["backup"]), (point, &first), "{moment}");
+    let (standby, _folder) = standby(&shop.server);
+    caught_up(&shop.server, &standby);
+    let (port, sockets) = (shop.server.port(), shop.server.socket_dir().display().to_string());
+    shop.fail_over(standby);
+    shop.site.replace(&format!("port = {port}"), &format!("port = {}", shop.server.port()));
+    shop.site.replace(&sockets, &shop.server.socket_dir().display().to_string());
+    give_away(&shop.site.config());
+    shop.tick(21..31);
+    let _ = shop.back_up();
+    shop.tick(31..41);
+    shop.archived();
+    let done = shop.drill(0, &["--point", "timeline"]);
+    assert_eq!((&done["verdict"], &done["backup"]), (&"pass".into(), &second), "{done}");
+    assert_eq!(
+        (&done["timeline"], &done["result"]["shows"]),
+        (&2.into(), &shop.committed(40).into()),
+        "{done}"
+    );
+    let none = shop.drill(3, &["--point", "suspect"]);
+    assert_eq!(none["result"]["error"], "no_backup", "{none}");
 }

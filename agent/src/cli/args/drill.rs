@@ -69,14 +69,15 @@ pub struct DrillRunArgs {
     /// The source, as it is named in the repository.
     pub source: String,
     /// Which backup to try: `latest`, `previous` (the one before it), `oldest`, `worst` (with the most WAL to replay, or
-    /// the largest dump), `random`, or a time, such as 2026-03-01T12:00:00Z. Any backup of a cluster but the newest is
+    /// the largest dump), `random`, `moment` (a random one between the oldest and the newest), `timeline` (the newest
+    /// before a switch of the timeline), `suspect` (the newest such), or a time, such as 2026-03-01T12:00:00Z. Any backup of a cluster but the newest is
     /// recovered to the end of the next one, and compared with that, unless a time is given.
     #[arg(long, value_parser = point, default_value = "latest", value_name = "POINT")]
     pub point: Point,
     /// Try this backup: its identifier, or the beginning of exactly one.
     #[arg(long, value_name = "ID", conflicts_with = "point")]
     pub backup: Option<String>,
-    /// With `--point random`: the number by which an earlier drill chose, as its evidence has it.
+    /// With `--point random` or `moment`: the number by which an earlier drill chose, as its evidence has it.
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
     /// Restore below this directory, not below `paths.scratch_dir`.
@@ -104,6 +105,12 @@ pub enum Point {
     Worst,
     /// Any good one.
     Random,
+    /// What was there at a random moment between the oldest and the newest good one.
+    Moment,
+    /// The newest good base backup before a switch of the timeline, to the end of the WAL behind that.
+    Timeline,
+    /// The newest suspect one.
+    Suspect,
     /// What was there at a moment.
     Time(Timestamp),
 }
@@ -116,8 +123,12 @@ fn point(text: &str) -> Result<Point, String> {
         "oldest" => Point::Oldest,
         "worst" => Point::Worst,
         "random" => Point::Random,
+        "moment" => Point::Moment,
+        "timeline" => Point::Timeline,
+        "suspect" => Point::Suspect,
         _ => {
-            let names = "latest, previous, oldest, worst, random or a time";
+            let names =
+                "latest, previous, oldest, worst, random, moment, timeline, suspect or a time";
             Point::Time(time_of(text).map_err(|error| format!("{names}: {error:#}"))?)
         }
     })

@@ -1,6 +1,6 @@
 //! The stable name of each problem, and how a command ends that meets it.
 
-use drctl_model::{Class, Classified, DRILL_ABORTED, DRILL_SKIPPED};
+use drctl_model::{Class, Classified};
 
 use super::AgentError;
 
@@ -41,8 +41,8 @@ impl AgentError {
             AgentError::LogGap { .. } => ("log_gap", Class::Verification),
             AgentError::NoPlan(..) => ("no_plan", Class::NoTarget),
             AgentError::Target(_) => ("target_unfit", Class::Target),
-            AgentError::DrillAborted(_) => (DRILL_ABORTED, Class::Target),
-            AgentError::DrillSkipped(_) => (DRILL_SKIPPED, Class::Target),
+            AgentError::DrillAborted(_) => ("drill_aborted", Class::Target),
+            AgentError::DrillSkipped(_) => ("drill_skipped", Class::Target),
             AgentError::NoSandbox(..) => ("no_sandbox", Class::Target),
             AgentError::Place(_) => ("source_place", Class::Target),
             AgentError::Runs { .. } => ("runs_code", Class::Target),

@@ -50,9 +50,9 @@ pub(super) async fn choose(
             // A transaction that had not ended at the target still holds its locks, and whoever
             // looks at its tables would wait for ever: it ends when the cluster opens.
             let locks = server.dead_locks().await.context("look for locks at the target")?;
-            // What is prepared is only shown by one that is open.
-            let digests = matches!(&request.choice, Choice::Prove(how) if how.digest.is_some());
-            if locks > 0 || digests {
+            // What is prepared is only shown by one that is open, and the module has to be made.
+            let opens = matches!(&request.choice, Choice::Prove(how) if how.digest.is_some() || how.amcheck);
+            if locks > 0 || opens {
                 meter.label("rolling back open transactions");
                 state.release(Some(Released { locks, next_xid: None }))?;
                 own::promote(server, request, state, layout).await?;
@@ -109,6 +109,11 @@ async fn prove(
         meter.label("digesting all rows");
         let shape = server.digest_cluster(key, &done.prepared, APPLICATION).await;
         proved.shape = Some(shape.context(WhileProving)?);
+    }
+    if how.amcheck {
+        meter.label("checking indexes and tables");
+        let sound = server.check_soundness(APPLICATION).await;
+        proved.soundness = Some(sound.context(WhileProving)?);
     }
     if !how.questions.is_empty() {
         meter.label("asking checks");

@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use drctl_engines::pg::physical::{
-    ClusterShape, Layout, PickedTable, Question, Recovering, Recovery, Surroundings, Undecided,
-    UnfitSetting, prepare,
+    ClusterShape, Layout, PickedTable, Question, Recovering, Recovery, Soundness, Surroundings,
+    Undecided, UnfitSetting, prepare,
 };
 use drctl_engines::sandbox::Sandbox;
 use drctl_model::{Lsn, RowKey, TableRows};
@@ -81,6 +81,8 @@ pub struct Proving {
     pub digest: Option<RowKey>,
     /// What is asked of it.
     pub questions: Vec<Question>,
+    /// Whether its indexes and tables are checked by PostgreSQL's own module.
+    pub amcheck: bool,
 }
 
 /// That the cluster was recovered, and could not be looked at, said beside what kept it from that.
@@ -98,6 +100,8 @@ impl std::fmt::Display for WhileProving {
 pub struct Proved {
     /// What it holds, where that was digested.
     pub shape: Option<ClusterShape>,
+    /// Whether its indexes and tables are sound, where that was checked.
+    pub soundness: Option<Soundness>,
     /// Of each question the answer, or what kept it from being given.
     pub answers: Vec<Result<Option<String>, String>>,
     /// How long that took.

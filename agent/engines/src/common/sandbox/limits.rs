@@ -19,7 +19,7 @@ const OWN: &str = "drctl-own";
 /// How the groups of sandboxes are named, before their name.
 const PREFIX: &str = "drctl-sandbox-";
 
-/// What is wished for; the first two it must have.
+/// What is wished for: one of them it must have.
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "io"];
 
 /// How much of processor and disk it gets beside others that want them: an ordinary unit has 100.
@@ -47,9 +47,12 @@ impl Limits {
     /// # Errors
     /// Why there can be none, as a [`String`] for people: no group was handed over to us, or the kernel does not let us.
     pub fn make(name: &str) -> Result<Self, String> {
-        let base = delegated()?;
-        let lacks = hand_on(&base).map_err(|error| format!("{}: {error}", base.display()))?;
-        for left in groups(&base) {
+        Limits::below(&delegated(Path::new(ROOT))?, name)
+    }
+
+    fn below(base: &Path, name: &str) -> Result<Self, String> {
+        let lacks = hand_on(base).map_err(|error| format!("{}: {error}", base.display()))?;
+        for left in groups(base) {
             // One that a killed drctl left, and nothing runs in.
             let _ = fs::remove_dir(left);
         }
@@ -58,15 +61,18 @@ impl Limits {
         made.map_err(|error| format!("{}: {error}", group.display()))?;
         // From here on it is removed when something fails.
         let limits = Limits { group, lacks };
-        let memory = memory(&base).ok_or("how much memory there is is not known")?;
-        let set = limits.set("memory.high", &(memory / 2).to_string());
-        set.and_then(|()| limits.set("memory.max", &(memory / 4 * 3).to_string()))
-            .and_then(|()| limits.set("pids.max", MOST_PROCESSES))
-            .map_err(|error| format!("{}: {error}", limits.group.display()))?;
-        for (controller, file) in [("cpu", "cpu.weight"), ("io", "io.weight")] {
+        let memory = memory(base).ok_or("how much memory there is is not known")?;
+        let all = [
+            ("memory", "memory.high", (memory / 2).to_string()),
+            ("memory", "memory.max", (memory / 4 * 3).to_string()),
+            ("pids", "pids.max", MOST_PROCESSES.to_owned()),
+            ("cpu", "cpu.weight", WEIGHT.to_owned()),
+            ("io", "io.weight", WEIGHT.to_owned()),
+        ];
+        for (controller, file, value) in all {
             if !limits.lacks.contains(&controller) {
-                let set = limits.set(file, WEIGHT);
-                set.map_err(|error| format!("{file}: {error}"))?;
+                let set = limits.set(file, &value);
+                set.map_err(|error| format!("{}: {file}: {error}", limits.group.display()))?;
             }
         }
         Ok(limits)
@@ -101,10 +107,11 @@ impl Drop for Limits {
 }
 
 /// The group that was handed over to us.
-fn delegated() -> Result<PathBuf, String> {
+fn delegated(root: &Path) -> Result<PathBuf, String> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"));
-    let own = Path::new(ROOT).join(own.ok_or("this host has no unified control groups")?);
+    let own = own.map(|own| root.join(own)).filter(|own| own.join("cgroup.controllers").exists());
+    let own = own.ok_or("this host has no unified control groups (version 2)")?;
     let base = match own.file_name().is_some_and(|name| name == OWN) {
         true => own.parent().unwrap_or(&own).to_owned(),
         false => own,
@@ -125,8 +132,8 @@ fn hand_on(base: &Path) -> io::Result<Vec<&'static str>> {
     let has = |all: &str, name: &str| all.split_whitespace().any(|word| word == name);
     let (wanted, lacks): (Vec<_>, Vec<_>) =
         CONTROLLERS.into_iter().partition(|name| has(&there, name));
-    if let Some(needed) = CONTROLLERS[..2].iter().find(|name| lacks.contains(name)) {
-        return Err(io::Error::other(format!("it has no control of {needed}")));
+    if wanted.is_empty() {
+        return Err(io::Error::other(format!("it has no control of {}", lacks.join(", "))));
     }
     if wanted.iter().all(|name| has(&on, name)) {
         return Ok(lacks);
@@ -166,4 +173,45 @@ fn memory(base: &Path) -> Option<u64> {
     let kib: Option<u64> = all.and_then(|all| all.trim().strip_suffix("kB")?.trim().parse().ok());
     let whole = kib.and_then(|kib| kib.checked_mul(1024));
     bound.trim().parse().ok().into_iter().chain(whole).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory with the files of a group that the kernel would have; nothing is moved and nothing ends in it.
+    fn like_a_group(controllers: &str) -> tempfile::TempDir {
+        let place = tempfile::tempdir().unwrap();
+        let files = [
+            ("cgroup.controllers", controllers),
+            ("cgroup.subtree_control", ""),
+            ("cgroup.procs", ""),
+        ];
+        for (name, text) in files {
+            fs::write(place.path().join(name), text).unwrap();
+        }
+        place
+    }
+
+    #[test]
+    fn what_can_be_controlled_is_limited_and_the_rest_is_told() {
+        let place = like_a_group("cpuset cpu pids memory");
+        let limits = Limits::below(place.path(), "one").unwrap();
+        let of = |file: &str| fs::read_to_string(limits.group.join(file)).unwrap();
+        assert_eq!((of("pids.max").as_str(), of("cpu.weight").as_str()), ("4096", "10"));
+        let (high, most): (u64, u64) =
+            (of("memory.high").parse().unwrap(), of("memory.max").parse().unwrap());
+        assert!(high > 0 && high < most, "{high} {most}");
+        assert_eq!(limits.lacks().unwrap(), "no control of io");
+        let on = fs::read_to_string(place.path().join("cgroup.subtree_control")).unwrap();
+        assert_eq!(on, "+memory +pids +cpu");
+        assert!(
+            place.path().join(OWN).is_dir()
+                && limits.entry().ends_with("drctl-sandbox-one/cgroup.procs")
+        );
+        let none = like_a_group("cpuset hugetlb");
+        let why = Limits::below(none.path(), "one").unwrap_err();
+        assert!(why.ends_with("it has no control of memory, pids, cpu, io"), "{why}");
+        assert!(delegated(none.path()).is_err());
+    }
 }

@@ -96,7 +96,7 @@ impl Recovering {
     }
 
     /// The server for a superuser that the cluster's own files name, or else for the role that was let in.
-    async fn as_superuser(&self, application: &str) -> PgServer {
+    pub(super) async fn as_superuser(&self, application: &str) -> PgServer {
         let own = self.server();
         for user in self.superusers() {
             let server = PgServer { user, ..own.clone() };

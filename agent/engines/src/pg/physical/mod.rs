@@ -1,6 +1,7 @@
 //! A base backup: taken by the replication protocol, proven while it streams, extracted into a new
 //! directory.
 
+mod amcheck;
 mod ask;
 mod brought;
 mod clone;
@@ -43,6 +44,7 @@ mod tar;
 mod undecided;
 mod unfit;
 
+pub use amcheck::Soundness;
 pub use ask::{Look, Progress};
 pub use clone::CLONE_USER;
 pub use combine::{Combination, combine};
