@@ -22,6 +22,9 @@ pub(super) fn drills_json(record: &DrillRecord) -> Value {
     json!({
         "all": record.drills.iter().map(one).collect::<Vec<_>>(),
         "missed": record.missed(), "scheduled": record.scheduled,
+        "keys": record.keys.iter().map(|(recipient, proven)| json!({
+            "recipient": recipient, "proven": proven,
+        })).collect::<Vec<_>>(),
         "proven": { "days_30": days_30, "days_90": days_90, "kept": kept },
         "forecast": record.forecast.as_ref().map(forecast_json),
     })

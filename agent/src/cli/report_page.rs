@@ -127,6 +127,13 @@ fn facts(one: &Report) -> Vec<String> {
     if !amiss.is_empty() {
         facts.push(format!("amiss now: {} (`drctl status` tells more)", amiss.join(", ")));
     }
+    let keys = one.drills.iter().flat_map(|drills| &drills.keys);
+    facts.extend(keys.map(|(recipient, proven)| match proven {
+        Some(at) => {
+            format!("key {recipient}: its identity opened a backup in a drill, {}", minute(*at))
+        }
+        None => format!("key {recipient}: NEVER PROVEN to open a backup by a drill"),
+    }));
     facts
 }
 

@@ -40,6 +40,9 @@ pub struct DrillRecord {
     pub forecast: Option<Forecast>,
     /// Whether any run was due at all.
     pub scheduled: bool,
+    /// To whom backups are encrypted by the configuration, and when a drill last opened one with that identity, before
+    /// the end of the time.
+    pub keys: Vec<(String, Option<Timestamp>)>,
 }
 
 /// What is known of a source, for its record.
@@ -52,6 +55,19 @@ pub(crate) struct OfSource<'a> {
     pub(crate) kept: &'a BTreeSet<BackupId>,
     /// The promised RTO.
     pub(crate) rto: Option<Duration>,
+    /// To whom backups are encrypted.
+    pub(crate) recipients: &'a [String],
+}
+
+/// When a drill last opened a backup with the identity of each.
+fn keys(drills: &[Drill], recipients: &[String]) -> Vec<(String, Option<Timestamp>)> {
+    let last = |recipient: &String| {
+        let with = |drill: &&Drill| {
+            drill.run.as_ref().is_some_and(|run| run.opened_by.contains(recipient))
+        };
+        (recipient.clone(), drills.iter().rev().find(with).map(|drill| drill.started))
+    };
+    recipients.iter().map(last).collect()
 }
 
 impl DrillRecord {
@@ -75,6 +91,7 @@ impl DrillRecord {
             proven: proven(up_to, of.kept, to),
             forecast: bytes.and_then(|bytes| forecast(&measured, (bytes, to), promised)),
             scheduled,
+            keys: keys(up_to, of.recipients),
         }
     }
 
@@ -204,7 +221,7 @@ mod tests {
             lost_ms: None,
             checks: Vec::new(),
             by_kit: false,
-            opened_by: Vec::new(),
+            opened_by: outcome.is_proven().then(|| "age1one".to_owned()).into_iter().collect(),
             deviations: Vec::new(),
             cleaned: true,
             sealed: None,
@@ -244,7 +261,14 @@ mod tests {
             drill("2026-11-09T03:00:00Z", 3, equal()),
         ];
         let kept = [1, 2, 3, 4].map(backup).into();
-        let of = OfSource { schedule: Some(&schedule), drills: &drills, kept: &kept, rto: None };
+        let recipients = ["age1one".to_owned(), "age1two".to_owned()];
+        let of = OfSource {
+            schedule: Some(&schedule),
+            drills: &drills,
+            kept: &kept,
+            rto: None,
+            recipients: &recipients,
+        };
         let time = (at("2026-11-01T00:00:00Z"), at("2026-11-04T12:00:00Z"));
         let record = DrillRecord::of(&of, time, at("2026-11-04T12:00:00Z"));
         let told = |one: &DueDrill| {
@@ -273,6 +297,11 @@ mod tests {
         // Of four that are kept the first was proven; what failed proves nothing.
         assert_eq!(record.proven, (1, 1, 4));
         assert_eq!(record.forecast.map(|told| told.drills), Some(4));
+        let last = Some(at("2026-11-01T15:00:00Z"));
+        assert_eq!(
+            record.keys,
+            [(some("age1one").unwrap(), last), (some("age1two").unwrap(), None)]
+        );
         let later = DrillRecord::of(&of, time, at("2026-11-06T12:00:00Z"));
         assert_eq!(later.missed(), 2, "it did not come");
         let none = OfSource { schedule: None, ..of };

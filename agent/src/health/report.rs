@@ -134,6 +134,7 @@ async fn drilled(
         drills: &found,
         kept,
         rto: policy.and_then(|policy| policy.objectives.rto),
+        recipients: &setup.config.keys.recipients,
     };
     Ok(DrillRecord::of(&of, time, setup.clock.now()))
 }
