@@ -306,6 +306,7 @@ mod tests {
             },
             objectives: DrillObjectives { rto_ms, rpo_ms },
             lost_ms,
+            together: None,
             by_kit: false,
             opened_by: Vec::new(),
             deviations: Vec::new(),

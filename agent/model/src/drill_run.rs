@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Named, total};
+use crate::{Digest, DrillId, Named, total};
 
 /// How a drill went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct DrillRun {
     /// What an operator wanted to know of what was restored, and whether the answer was the expected one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckDone>,
+    /// With which others it was done at once, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub together: Option<Together>,
     /// Whether it was done with nothing but a recovery kit and the bucket.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_kit: bool,
@@ -54,6 +57,23 @@ impl DrillRun {
         let phases = self.phases.iter().filter(|clock| clock.phase.is_of_rto());
         total(phases.map(|clock| clock.ms))
     }
+
+    /// How long after its beginning the last proof was done, in milliseconds.
+    #[must_use]
+    pub fn restored_after_ms(&self) -> u64 {
+        let last = self.phases.iter().rposition(|clock| clock.phase.is_of_rto());
+        let until = last.map_or(0, |last| last + 1);
+        total(self.phases[..until].iter().map(|clock| clock.ms))
+    }
+}
+
+/// Drills of several sources that were done at once, as after a rack is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Together {
+    /// What they have in common.
+    pub id: DrillId,
+    /// How many they are.
+    pub sources: u64,
 }
 
 /// A question of an operator.

@@ -68,7 +68,7 @@ pub use drill::{DRILL_ABORTED, DRILL_SKIPPED, Drill, DrillOutcome, Equal, Verdic
 pub use drill_names::{DrillNames, ProvenTable};
 pub use drill_run::{
     CheckDone, DrillHost, DrillObjectives, DrillPhase, DrillPoint, DrillRun, PhaseClock,
-    PointWanted,
+    PointWanted, Together,
 };
 pub use engine::Engine;
 pub use external::{

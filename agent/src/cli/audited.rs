@@ -37,7 +37,9 @@ fn act(verb: &Verb) -> Option<Act> {
             args.yes.as_ref().map(|digest| act.with("yes", digest))
         }
         Verb::Stanza { verb } => stanza_act(verb),
-        Verb::Drill { verb: DrillVerb::Run(args) } => Some(Act::new("drill run").of(&args.source)),
+        Verb::Drill { verb: DrillVerb::Run(args) } => {
+            Some(Act::new("drill run").of(args.sources.join(" ")))
+        }
         Verb::Clone(args) => clone_act(args),
         Verb::Catalog { verb: CatalogVerb::Rebuild } => Some(Act::new("catalog rebuild")),
         _ => None,

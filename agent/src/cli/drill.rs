@@ -13,9 +13,9 @@ use drctl_store::open_drill_names;
 use serde_json::{Value, json};
 
 use super::args::{DrillRunArgs, DrillVerb, Point};
-use super::drill_bundle;
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN, line, table};
+use super::{drill_bundle, drill_together};
 use crate::drill::{DrillDone, DrillRequest, Wanted, drill_on_record};
 use crate::host::figures::{count, number, span};
 use crate::host::{AgentError, Exit, Meter, Setup, Stop};
@@ -44,20 +44,22 @@ pub(super) async fn drill_verb(
 }
 
 async fn run(screen: Screen, setup: &Setup, args: &DrillRunArgs, stop: &Stop) -> Result<Exit> {
-    let request = request(setup, args)?;
+    if args.sources.len() > 1 {
+        let requests = args.sources.iter().map(|source| request(setup, args, source));
+        let requests = requests.collect::<Result<Vec<_>>>()?;
+        return drill_together::run(screen, setup, requests, stop).await;
+    }
+    let request = request(setup, args, args.source())?;
     let meter = Meter::default();
     let progress = Progress::show(screen, &meter);
     let done = drill_on_record(setup, &request, &meter, stop).await;
     drop(progress);
     let done = done?;
-    let mut object = drill_json(&done.drill, None);
-    object["why"] = json!(done.why);
-    object["hint"] = json!(done.hint);
-    screen.answer("drctl.drill/1", object, || done_text(&done));
+    screen.answer("drctl.drill/1", done_json(&done), || done_text(&done));
     Ok(exit(done.drill.verdict(), done.is_clean()))
 }
 
-fn request(setup: &Setup, args: &DrillRunArgs) -> Result<DrillRequest> {
+fn request(setup: &Setup, args: &DrillRunArgs, source: &str) -> Result<DrillRequest> {
     let wanted = match (&args.backup, args.point) {
         (Some(backup), _) => Wanted::Named(backup.clone()),
         (None, Point::Latest) => Wanted::Latest,
@@ -76,9 +78,10 @@ fn request(setup: &Setup, args: &DrillRunArgs) -> Result<DrillRequest> {
         return Err(AgentError::Usage(text.to_owned()).into());
     }
     Ok(DrillRequest {
-        within: within(setup, &args.source),
+        within: within(setup, source),
         kit: args.kit.clone(),
-        source: super::source_id(&args.source)?,
+        together: None,
+        source: super::source_id(source)?,
         wanted,
         identity: args.identity.clone(),
         scratch: args.scratch.clone(),
@@ -91,7 +94,15 @@ fn within(setup: &Setup, source: &str) -> Duration {
     setup.source(source).map_or(day, |(_, source)| source.policy.drill.max_duration)
 }
 
-fn exit(verdict: Verdict, clean: bool) -> Exit {
+/// A drill that was run, for scripts.
+pub(super) fn done_json(done: &DrillDone) -> Value {
+    let mut object = drill_json(&done.drill, None);
+    object["why"] = json!(done.why);
+    object["hint"] = json!(done.hint);
+    object
+}
+
+pub(super) fn exit(verdict: Verdict, clean: bool) -> Exit {
     match verdict {
         Verdict::Pass if clean => Exit::Success,
         Verdict::Pass | Verdict::Inconclusive | Verdict::Aborted | Verdict::Skipped => {
@@ -113,7 +124,7 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-fn done_text(done: &DrillDone) -> String {
+pub(super) fn done_text(done: &DrillDone) -> String {
     let mut text = drill_text(&done.drill);
     for why in &done.why {
         let _ = write!(text, "\n  {}", shown(why, TEXT_SHOWN));

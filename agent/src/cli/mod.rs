@@ -15,6 +15,7 @@ mod discover;
 mod doctor;
 mod drill;
 mod drill_bundle;
+mod drill_together;
 mod forecast;
 mod hand_over;
 mod heard;

@@ -56,6 +56,7 @@ impl CloneRequest {
             scratch: self.scratch.clone(),
             within: self.ttl,
             kit: None,
+            together: None,
         }
     }
 

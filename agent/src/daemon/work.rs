@@ -178,6 +178,7 @@ async fn drill(setup: &Setup, key: &JobKey, meter: &Meter, stop: &Stop) -> Resul
         scratch: None,
         within: policy.max_duration,
         kit: None,
+        together: None,
     };
     let done = drill_on_record(setup, &request, meter, stop).await?;
     let drill = &done.drill.drill;

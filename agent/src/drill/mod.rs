@@ -12,6 +12,7 @@ pub(crate) mod dump;
 pub(crate) mod floor;
 mod kit;
 pub(crate) mod scratch_dir;
+mod together;
 mod which;
 
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use drctl_model::{
     CheckDone, Drill, DrillHost, DrillNames, DrillObjectives, DrillOutcome, DrillPhase, DrillPoint,
-    DrillRun, JobKind, Named, SourceId, Verdict, shown,
+    DrillRun, JobKind, Named, SourceId, Together, Verdict, shown,
 };
 use drctl_policies::DrillCheck;
 use drctl_store::{Recipients, seal_drill_names};
@@ -30,6 +31,7 @@ pub use self::bundle::{Look, VerifiedBundle, bundle, verify_bundle};
 use self::choose::{Chosen, choose};
 use self::clocks::Clocks;
 use self::scratch_dir::ScratchDir;
+pub use self::together::{AllDone, drill_together};
 pub use self::which::{Wanted, weighted};
 use crate::host::{Exit, Failure, Meter, Setup, Stop};
 use crate::jobs::run;
@@ -49,6 +51,8 @@ pub struct DrillRequest {
     pub scratch: Option<PathBuf>,
     /// What takes longer is ended.
     pub within: Duration,
+    /// With which others it is done at once.
+    pub together: Option<Together>,
     /// Try it with nothing but this recovery kit and the bucket, as on a host that has nothing else.
     pub kit: Option<PathBuf>,
 }
@@ -181,6 +185,7 @@ pub async fn drill(
         on: host(done.came.server),
         objectives: objectives(setup, &request.source),
         lost_ms: done.lost_ms,
+        together: request.together.clone(),
         by_kit: request.kit.is_some(),
         opened_by: done.opened_by,
         checks: done.came.checks,

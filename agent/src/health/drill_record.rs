@@ -220,6 +220,7 @@ mod tests {
             objectives: DrillObjectives::default(),
             lost_ms: None,
             checks: Vec::new(),
+            together: None,
             by_kit: false,
             opened_by: outcome.is_proven().then(|| "age1one".to_owned()).into_iter().collect(),
             deviations: Vec::new(),

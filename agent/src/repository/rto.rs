@@ -11,11 +11,12 @@ use super::drills::newest;
 /// So many drills foretell, the newest, found among so many objects.
 const MOST: (usize, usize) = (50, 200);
 
-/// What a drill measured of a restore; nothing where nothing was proven, or it was done by hand.
+/// What a drill measured of a restore; nothing where nothing was proven, it was done by hand, or others were done at
+/// once.
 #[must_use]
 pub(crate) fn measured(drill: &Drill) -> Option<Measured> {
     let run = drill.run.as_ref()?;
-    drill.outcome.is_proven().then_some(())?;
+    (drill.outcome.is_proven() && run.together.is_none()).then_some(())?;
     Some(Measured { at: drill.started, bytes: run.bytes?, ms: run.restore_ms() })
 }
 

@@ -56,7 +56,7 @@ const NOT_RUN: &[(&str, usize, &str)] = &[
     ("docs/agent.md", 2, "systemd: `tests/host` does it"),
     ("docs/backup.md", 1, "needs a suspect backup: the tests of those accept one"),
     ("docs/clones.md", 3, "not as root: the tests of clones run them"),
-    ("docs/drills.md", 9, "not as root: the tests of drills run them; what is printed"),
+    ("docs/drills.md", 10, "not as root: the tests of drills run them; what is printed"),
     ("docs/notifications.md", 2, "need somebody to be told"),
     ("docs/watch.md", 1, "need beats of other hosts: the tests of beats watch for them"),
     (

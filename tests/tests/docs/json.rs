@@ -117,11 +117,12 @@ fn paths(value: &Value, at: &str, open: &BTreeSet<String>, found: &mut BTreeSet<
 }
 
 /// Objects of whole clusters, their log and drills: held by the test binaries `physical`, `backrest`, `drill`.
-const OF_CLUSTERS: [&str; 18] = [
+const OF_CLUSTERS: [&str; 19] = [
     "drctl.clone-destroyed/1",
     "drctl.clone-list/1",
     "drctl.clone/1",
     "drctl.drill-export/1",
+    "drctl.drill-together/1",
     "drctl.drill-verify/1",
     "drctl.drill/1",
     "drctl.drills/1",

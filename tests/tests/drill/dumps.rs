@@ -229,3 +229,45 @@ fn of_which_recipient_the_identity_was_proven_is_told() {
     let all = custody(0);
     assert_eq!(proven(&all), [true, true], "{all}");
 }
+
+#[test]
+fn several_sources_are_tried_at_once_and_measured_together() {
+    let shop = Shop::open();
+    let config = std::fs::read_to_string(shop.site.config()).unwrap();
+    let at = config.find("[sources.shop]").expect("the source");
+    let own = config[at..].split("\n[").next().unwrap_or_default();
+    let other = own.replace("[sources.shop]", "[sources.bank]");
+    std::fs::write(shop.site.config(), format!("{config}\n{other}")).unwrap();
+    shop.site.replace("sources = [\"shop\"]", "sources = [\"shop\", \"bank\"]");
+    let _ = shop.drctl(&["backup", "shop"]).ended(0);
+    let _ = shop.drctl(&["backup", "bank"]).ended(0);
+    let run = |exit: i32| shop.drctl(&["drill", "run", "shop", "bank"]).ended(exit).json();
+    let done = run(0);
+    let members: BTreeSet<String> = done.as_object().unwrap().keys().cloned().collect();
+    let told = documented("drctl.drill-together/1").into_iter().chain(["schema".to_owned()]);
+    assert_eq!(members, told.collect());
+    let ms = |drill: &Value| drill["restore_ms"].as_u64().expect("a time");
+    let each: Vec<&Value> =
+        done["sources"].as_array().unwrap().iter().map(|one| &one["drill"]).collect();
+    // All at once: the last ends before both could have, one after the other.
+    let (longest, sum) =
+        (each.iter().map(|one| ms(one)).max().unwrap(), each.iter().map(|one| ms(one)).sum());
+    assert!(ms(&done) >= longest && ms(&done) < sum, "{done}");
+    for drill in &each {
+        let together = &drill["run"]["together"];
+        assert_eq!((&together["id"], &together["sources"]), (&done["together"], &2.into()));
+    }
+    assert_eq!(done["forecast"]["drills"], 1, "{done}");
+    assert_eq!(run(0)["forecast"]["drills"], 2);
+    // Alone nothing was measured by them.
+    let report = shop.drctl(&["report", "--period", "1d"]).ended(0).json();
+    assert_eq!(report["sources"][0]["drills"]["forecast"], Value::Null, "{report}");
+    // One that fails makes all of it fail, and is no time.
+    crate::common::damage(&shop, &shop.largest_of(each[1]["backup"].as_str().unwrap()));
+    let failed = run(4);
+    assert_eq!(
+        (&failed["restore_ms"], &failed["sources"][0]["drill"]["verdict"]),
+        (&Value::Null, &"pass".into())
+    );
+    let _ = shop.drctl(&["drill", "run", "shop", "shop"]).failed(2, "usage");
+}

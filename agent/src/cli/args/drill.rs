@@ -66,8 +66,9 @@ pub struct DrillVerifyArgs {
 /// What `drill run` is told.
 #[derive(Debug, Clone, Args)]
 pub struct DrillRunArgs {
-    /// The source, as it is named in the repository.
-    pub source: String,
+    /// The source, as it is named in the repository; of several, all are tried at once, as after a rack is lost.
+    #[arg(required = true, value_name = "SOURCE")]
+    pub sources: Vec<String>,
     /// Which backup to try: `latest`, `previous` (the one before it), `oldest`, `worst` (with the most WAL to replay, or
     /// the largest dump), `random`, `moment` (a random one between the oldest and the newest), `timeline` (the newest
     /// before a switch of the timeline), `suspect` (the newest such), or a time, such as 2026-03-01T12:00:00Z. Any backup of a cluster but the newest is
@@ -90,6 +91,13 @@ pub struct DrillRunArgs {
     /// unless one is named. This host's key signs the evidence.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub kit: Option<PathBuf>,
+}
+
+impl DrillRunArgs {
+    /// The source, or the first of several.
+    pub fn source(&self) -> &str {
+        self.sources.first().map_or("", String::as_str)
+    }
 }
 
 /// Which backup a drill tries.
