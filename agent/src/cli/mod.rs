@@ -191,6 +191,8 @@ async fn run(cli: Cli, screen: Screen, role: Role) -> Result<Exit> {
         Verb::Init(_) => Stop::new().1,
         // Hours of work do not end with the terminal that they were begun on.
         Verb::Restore(ref args) if args.is_to_point() => stop_on_signals(screen, role, true)?,
+        // Its time ends it, and no terminal.
+        Verb::Clone(_) => stop_on_signals(screen, role, true)?,
         // A hangup has it read its configuration again.
         Verb::Agent => stop_on_signals(screen, role, true)?,
         _ => stop_on_signals(screen, role, false)?,

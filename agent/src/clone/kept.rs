@@ -124,6 +124,10 @@ pub fn list(root: &Path) -> Result<Vec<(CloneState, Timestamp)>> {
 /// # Errors
 /// [`AgentError::Usage`] where there is none, or several.
 pub fn find(root: &Path, wanted: &str) -> Result<(CloneState, Timestamp)> {
+    if wanted.is_empty() {
+        let text = "name the clone: `drctl clone list` lists them. Nothing was done";
+        return Err(AgentError::Usage(text.to_owned()).into());
+    }
     let mut all = list(root)?;
     all.retain(|(one, _)| one.clone.to_string().starts_with(wanted));
     match all.len() {

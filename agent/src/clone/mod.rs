@@ -17,14 +17,15 @@ use self::proxy::Proxy;
 pub use self::proxy::Way;
 use crate::drill::scratch_dir::{CLONE, ScratchDir};
 use crate::drill::{DrillRequest, Wanted, floor, root};
-use crate::host::{AgentError, Meter, Setup, Stop};
+use crate::host::{AgentError, Meter, Setup, Stop, read_within, waited};
 use crate::jobs::run;
 
 /// How often it is looked whether it has to end.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The largest file that masks a clone, in bytes.
+/// The largest file that masks a clone, in bytes, and how long it may take to come, where it is a pipe.
 const MASK_BYTES: u64 = 16 << 20;
+const MASK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -117,14 +118,11 @@ pub async fn clone(
     }
 }
 
+/// What masks it, from a file of a bounded size that comes in bounded time, whatever it is.
 fn read(file: &Path) -> Result<String> {
     let read = || format!("read {}", file.display());
-    let length = std::fs::metadata(file).with_context(read)?.len();
-    if length > MASK_BYTES {
-        let text = format!("{} is larger than {MASK_BYTES} bytes", file.display());
-        return Err(AgentError::Usage(text).into());
-    }
-    std::fs::read_to_string(file).with_context(read)
+    let bytes = waited(|| read_within(file, MASK_BYTES, MASK_PATIENCE)).with_context(read)?;
+    String::from_utf8(bytes).with_context(read)
 }
 
 async fn kept_until_end(
@@ -174,16 +172,17 @@ async fn prepared(
     meter: &Meter,
 ) -> Result<(CloneState, Option<String>)> {
     let databases = made.scratch.databases().await?;
-    let masked = mask.is_some();
+    let mut masked = None;
     if let Some((statements, database)) = mask {
         meter.label("masking");
         let database = only(database.as_ref(), &databases)?;
         made.scratch.mask(database, &statements).await?;
+        masked = Some(database);
     }
     let password = match request.expose {
         Some(_) => {
             let password = format!("{:032x}", rand::random::<u128>());
-            made.scratch.admit(&password, !masked).await?;
+            made.scratch.admit(&password, masked).await?;
             Some(password)
         }
         None => None,
@@ -197,7 +196,7 @@ async fn prepared(
         backup: made.backup.clone(),
         target: made.target.clone(),
         made: now,
-        masked,
+        masked: masked.is_some(),
         socket: PathBuf::from(&server.host),
         port: server.port,
         user: server.user.clone(),

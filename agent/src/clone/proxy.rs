@@ -3,8 +3,9 @@
 //! its documentation ("Message Flow").
 
 use std::fs::{self, Permissions};
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::PgServer;
 use drctl_engines::pg::physical::CLONE_USER;
+use rustix::process::geteuid;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -70,10 +72,7 @@ impl Proxy {
             }
             Way::Socket(directory) => {
                 let path = directory.join(".s.PGSQL.5432");
-                if path.exists() {
-                    let text = format!("{} is there already", path.display());
-                    return Err(AgentError::Target(text).into());
-                }
+                make_room(&path)?;
                 let failed = || format!("listen at {}", path.display());
                 let bound = UnixListener::bind(&path).with_context(failed)?;
                 // As the server's own is: who gets in is told by the password.
@@ -111,6 +110,25 @@ impl Proxy {
                 });
                 Serving { at, socket: Some(path), task }
             }
+        }
+    }
+}
+
+/// Removes a socket of our own account at which nobody listens: a clone that was killed has left it. Nothing else goes.
+///
+/// # Errors
+/// [`AgentError::Target`] where something is there.
+fn make_room(path: &Path) -> Result<()> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    let ours = found.file_type().is_socket() && found.uid() == geteuid().as_raw();
+    let connected = ours.then(|| std::os::unix::net::UnixStream::connect(path));
+    match connected {
+        Some(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => {
+            let text = format!("{} is there already", path.display());
+            Err(AgentError::Target(text).into())
         }
     }
 }

@@ -34,7 +34,32 @@ pub(super) struct Done {
     pub(super) opened_by: Vec<String>,
 }
 
+/// What a recovery kit must give: without one of these it is not enough, whatever the backup is worth.
+const OF_KIT: &[&str] = &[
+    "bad_configuration",
+    "bad_key",
+    "malformed",
+    "no_backup",
+    "no_identity",
+    "not_a_repository",
+    "other_repository",
+    "untrusted",
+    "wrong_key",
+];
+
 impl Done {
+    /// The same of one with a recovery kit that did not give what it must.
+    pub(super) fn of_kit(mut self) -> Self {
+        if let DrillOutcome::Inconclusive { error } = &self.came.outcome
+            && OF_KIT.contains(&error.as_str())
+        {
+            let first = "the recovery kit is not enough".to_owned();
+            self.came.why.insert(0, first);
+            self.came.outcome = DrillOutcome::Failed { error: error.clone() };
+        }
+        self
+    }
+
     /// What it comes to where an error ended it.
     pub(super) fn broke_off(
         (source, point): (&SourceId, DrillPoint),

@@ -175,6 +175,7 @@ pub async fn drill(
         }
         Err(error) => return Err(error),
     };
+    let done = if request.kit.is_some() { done.of_kit() } else { done };
     let sealed = sealed(&done);
     let run = DrillRun {
         point: done.point,

@@ -228,3 +228,92 @@ fn it_is_gone_when_its_time_is_over_or_whoever_keeps_it_is() {
     assert_eq!(shop.drill(0, &[])["verdict"], "pass");
     shop.nothing_is_left();
 }
+
+/// What the owner of a source may leave there for whoever masks a clone of it.
+const LEFT: &str = "
+    create table people (id int, mail text);
+    insert into people select g, 'secret' || g || '@example.org' from generate_series(1, 500) g;
+    analyze people;
+    create table hist (mail text);
+    create function keeps() returns trigger language plpgsql as
+        'begin insert into hist values (old.mail); execute ''grant postgres to drctl_clone''; return new; end';
+    create trigger keeps before update on people for each row execute function keeps();
+    alter table people enable always trigger keeps;
+    create role clerk password 'x' createrole;
+    create role drctl_clone superuser; grant postgres to drctl_clone;
+    create function reads() returns text language sql security definer as 'select pg_read_file(''PG_VERSION'')';
+    grant execute on function pg_read_file(text) to public;
+    create database other;
+    alter system set work_mem = '7MB'; alter system set shared_preload_libraries = 'nowhere';
+";
+
+#[test]
+fn whoever_gets_into_a_masked_clone_finds_nothing_of_what_was_there() {
+    let shop = Shop::cluster();
+    LEFT.split(";\n").filter(|one| !one.trim().is_empty()).for_each(|one| drop(shop.sql(one)));
+    shop.sql("begin; insert into people values (9999, 'secret9999'); prepare transaction 'waits'");
+    let _ = shop.back_up();
+    shop.archived();
+    let mask = shop.site.path("mask.sql");
+    fs::write(&mask, "update people set mail = 'user' || id || '@invalid';").unwrap();
+    give_away(&mask);
+    let place = shop.site.path("way");
+    fs::create_dir(&place).unwrap();
+    give_away(&place);
+    let (file, way) = (mask.display().to_string(), place.display().to_string());
+    let words = ["--ttl", "1h", "--mask", &file, "--mask-database", "postgres", "--expose", &way];
+    let clone = shop.clone_of(&words);
+    let ask = |sql: &str| shop.ask_exposed(&clone, ("drctl_clone", "postgres"), sql);
+    let count = |sql: &str| ask(sql).ended(0).out.trim().to_owned();
+    assert_eq!(count("select count(*) from people where mail like 'user%'"), "500");
+    assert_eq!(count("select count(*) from people where mail like 'secret%'"), "0");
+    assert_eq!(count("select count(*) from hist"), "0", "a trigger kept what was there");
+    assert_eq!(
+        count("select count(*) from pg_stats where histogram_bounds::text like '%secret%'"),
+        "0"
+    );
+    assert_eq!(
+        count("select count(*) from pg_auth_members where member = 'drctl_clone'::regrole"),
+        "0"
+    );
+    for sql in [
+        "select rolpassword from pg_authid",
+        "select stavalues1 from pg_statistic",
+        "select data from pg_largeobject",
+        "set role postgres",
+        "set role clerk",
+        "select reads()",
+        "select pg_read_file('PG_VERSION')",
+        "commit prepared 'waits'",
+    ] {
+        let said = ask(sql).ended(1);
+        assert!(said.err.contains("ERROR"), "{sql}: {}", said.err);
+    }
+    let other = shop.ask_exposed(&clone, ("drctl_clone", "other"), "select 1").ended(2);
+    assert!(other.err.contains("pg_hba.conf rejects"), "{}", other.err);
+    // The source's own settings are for its host.
+    let set = "select current_setting('work_mem'), current_setting('shared_preload_libraries')";
+    assert_eq!(shop.ask(&clone, "postgres", set).ended(0).out.trim(), "4MB|");
+    // One that is killed leaves its socket, which the next one removes.
+    assert!(place.join(".s.PGSQL.5432").exists());
+    shop.destroyed(&clone);
+    assert!(!place.join(".s.PGSQL.5432").exists());
+    drop(std::os::unix::net::UnixListener::bind(place.join(".s.PGSQL.5432")).unwrap());
+    give_away(&place);
+    let again = shop.clone_of(&words);
+    let _ = shop.drctl(&["clone", "destroy", ""]).failed(2, "usage");
+    shop.destroyed(&again);
+    // What masks nothing is no mask.
+    for odd in [
+        "",
+        "-- nothing yet\n",
+        "update people set mail = 'x'; rollback;",
+        "update people set mail = 'x'; commit; select 1",
+    ] {
+        fs::write(&mask, odd).unwrap();
+        let ran = shop.drctl(&[&["clone", "shop"], &words[..6]].concat());
+        let said = ran.failed(10, "query");
+        assert!(said.contains("the file"), "{odd}: {said}");
+        shop.nothing_is_left();
+    }
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
+use drctl_store::SigningKey;
 use drctl_tests::cluster::Cluster as _;
 use drctl_tests::json_page::documented;
 use serde_json::Value;
@@ -270,4 +271,45 @@ fn several_sources_are_tried_at_once_and_measured_together() {
         (&Value::Null, &"pass".into())
     );
     let _ = shop.drctl(&["drill", "run", "shop", "shop"]).failed(2, "usage");
+}
+
+#[test]
+fn the_recovery_kit_and_the_bucket_are_enough_or_it_fails() {
+    let kit_of = |shop: &Shop| shop.site.path("kit.txt").display().to_string();
+    for shop in [Shop::open(), Shop::cluster()] {
+        let _ = shop.back_up();
+        let kit = kit_of(&shop);
+        // Neither its catalog nor its own identity is needed.
+        std::fs::rename(shop.site.identity(), shop.site.path("taken.txt")).unwrap();
+        std::fs::rename(shop.site.path("state"), shop.site.path("away")).unwrap();
+        let done = shop.drill(0, &["--kit", &kit]);
+        assert_eq!(
+            (&done["verdict"], &done["run"]["by_kit"]),
+            (&"pass".into(), &true.into()),
+            "{done}"
+        );
+        assert_eq!(done["run"]["opened_by"].as_array().map(Vec::len), Some(1), "{done}");
+        assert!(shop.left().is_empty(), "{:?}", shop.left());
+    }
+    let shop = Shop::open();
+    let _ = shop.back_up();
+    let kit = kit_of(&shop);
+    let _ =
+        shop.drctl(&["drill", "run", "shop", "--kit", &kit, "--identity", &kit]).failed(2, "usage");
+    // The line is torn off.
+    let text = std::fs::read_to_string(&kit).unwrap();
+    let torn: Vec<&str> = text.lines().filter(|line| !line.starts_with("AGE-SECRET")).collect();
+    std::fs::write(&kit, torn.join("\n")).unwrap();
+    let done = shop.drill(4, &["--kit", &kit]);
+    assert_eq!(done["verdict"], "fail_data", "{done}");
+    assert!(done["why"].to_string().contains("the recovery kit is not enough"), "{done}");
+    // What it trusts signed nothing here.
+    let other = SigningKey::generate().verifying_key().to_string();
+    let mut parts = text.split("ed25519:");
+    let first = parts.next().expect("a beginning").to_owned();
+    let length = other.len() - "ed25519:".len();
+    let wrong = parts.fold(first, |all, part| all + &other + &part[length..]);
+    std::fs::write(&kit, wrong).unwrap();
+    let done = shop.drill(4, &["--kit", &kit]);
+    assert_eq!(done["verdict"], "fail_data", "{done}");
 }

@@ -86,8 +86,8 @@ const LONGEST: Duration = Duration::from_secs(31 * 86_400);
 
 fn ttl(text: &str) -> Result<Duration, String> {
     let span = text.parse::<SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
-    let span = span.filter(|span| !span.is_zero() && *span <= LONGEST);
-    span.ok_or_else(|| "a span of time up to 31 days, such as 8h or 30m".to_owned())
+    let span = span.filter(|span| *span >= Duration::from_secs(1) && *span <= LONGEST);
+    span.ok_or_else(|| "a span of time from 1s to 31 days, such as 8h or 30m".to_owned())
 }
 
 fn way(text: &str) -> Result<Way, String> {

@@ -88,8 +88,8 @@ pub struct DrillRunArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub identity: Option<PathBuf>,
     /// Use nothing but this recovery kit and the bucket, as on a host that has nothing else: the identity is the kit's,
-    /// unless one is named. This host's key signs the evidence.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// too. This host's key signs the evidence.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "identity")]
     pub kit: Option<PathBuf>,
 }
 

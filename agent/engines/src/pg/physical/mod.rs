@@ -5,6 +5,7 @@ mod amcheck;
 mod ask;
 mod brought;
 mod clone;
+mod clone_mask;
 mod combine;
 mod complete;
 mod conf;

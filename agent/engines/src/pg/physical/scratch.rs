@@ -102,18 +102,18 @@ impl Scratch {
         let arguments = arguments(layout, &private, major);
         let child = around.start((layout, bin_dir, &private), &arguments, log)?;
         let server = server((&private, SUPERUSER), bin_dir, major);
-        Scratch::begun(child, (server, private), &data.with_file_name(LOG)).await
+        Scratch::begun(child, (server, private), (&data.with_file_name(LOG), &[])).await
     }
 
     /// One that was started: waits until it lets us in.
     pub(super) async fn begun(
         child: Child,
         (server, private): (PgServer, Private),
-        log: &Path,
+        (log, databases): (&Path, &[String]),
     ) -> Result<Self, EngineError> {
         let ours = folder(SCRATCH)?;
         let mut scratch = Scratch { child, server, private: Some(private), ours };
-        scratch.lets_us_in(log).await?;
+        scratch.lets_us_in(log, databases).await?;
         scratch.name_anew()?;
         Ok(scratch)
     }
@@ -154,14 +154,22 @@ impl Scratch {
         ask_all(&self.server, questions).await
     }
 
-    async fn lets_us_in(&mut self, log: &Path) -> Result<(), EngineError> {
+    /// Waits until it lets us in: into the database that is usual, or else into one of these, since that may be gone.
+    async fn lets_us_in(&mut self, log: &Path, databases: &[String]) -> Result<(), EngineError> {
         let deadline = Instant::now() + READY_WITHIN;
+        let usual = [self.server.maintenance_database.clone()];
         loop {
-            let database = self.server.maintenance_database.clone();
-            let last = match Session::open(&self.server, &database, APPLICATION).await {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
-            };
+            let mut last = None;
+            for database in usual.iter().chain(databases) {
+                match Session::open(&self.server, database, APPLICATION).await {
+                    Ok(_) => {
+                        self.server.maintenance_database.clone_from(database);
+                        return Ok(());
+                    }
+                    Err(error) => last = last.or(Some(error)),
+                }
+            }
+            let Some(last) = last else { return Ok(()) };
             let ended = self.ended()?;
             if ended.is_none() && Instant::now() < deadline {
                 sleep(LOOK_EVERY).await;
