@@ -26,6 +26,8 @@ pub(super) struct Made {
     pub(super) target: String,
     /// What is worth knowing of how it was made.
     pub(super) notes: Vec<String>,
+    /// What it may take of the host, for as long as it runs: what is in its group ends with this.
+    _limits: Option<Arc<Limits>>,
 }
 
 /// Makes it below a directory.
@@ -61,7 +63,7 @@ pub(super) async fn make(
         Err(why) => Some(why.clone()),
     };
     made.notes.extend(unlimited.map(|why| format!("it is not limited in what it takes: {why}")));
-    Ok(made)
+    Ok(Made { _limits: limits.ok(), ..made })
 }
 
 async fn by_kind(
@@ -86,7 +88,7 @@ async fn by_kind(
             let failed = restored.iter().flat_map(|one| one.failed.clone());
             let notes = told.notes().into_iter().chain(failed).collect();
             let target = format!("the dump of {}", chosen.backup.summary().taken());
-            Ok(Made { scratch: empty.scratch, backup, target, notes })
+            Ok(Made { scratch: empty.scratch, backup, target, notes, _limits: None })
         }
         BackupKind::Full(_) | BackupKind::Incremental(_) | BackupKind::External(_) => {
             let system_id = manifest.kind.coordinates().map(|at| at.system_id);
@@ -108,7 +110,13 @@ async fn by_kind(
             let starting = Scratch::of_cluster(&layout, &bin_dir, (&sandbox, hidden));
             let starting = async { Ok(starting.await?) };
             let scratch = stop.unless(starting).await?;
-            Ok(Made { scratch, backup, target: done.tried.target, notes: Vec::new() })
+            Ok(Made {
+                scratch,
+                backup,
+                target: done.tried.target,
+                notes: Vec::new(),
+                _limits: None,
+            })
         }
         BackupKind::Snapshot(_) => {
             let text = "no clone is made of what its own engine makes an archive of";

@@ -46,7 +46,16 @@ pub enum Way {
 
 enum Listener {
     Port(TcpListener, SocketAddr),
-    Socket(UnixListener, PathBuf),
+    Socket(UnixListener, Place),
+}
+
+/// A socket's file, which goes with it.
+struct Place(PathBuf);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// A place that is listened at before there is a clone.
@@ -55,7 +64,7 @@ pub(super) struct Proxy(Listener);
 /// One that hands connections on, until it is dropped.
 pub(super) struct Serving {
     at: String,
-    socket: Option<PathBuf>,
+    _socket: Option<Place>,
     task: JoinHandle<()>,
 }
 
@@ -75,9 +84,10 @@ impl Proxy {
                 make_room(&path)?;
                 let failed = || format!("listen at {}", path.display());
                 let bound = UnixListener::bind(&path).with_context(failed)?;
+                let place = Place(path.clone());
                 // As the server's own is: who gets in is told by the password.
                 fs::set_permissions(&path, Permissions::from_mode(0o777)).with_context(failed)?;
-                Listener::Socket(bound, path)
+                Listener::Socket(bound, place)
             }
         }))
     }
@@ -96,10 +106,10 @@ impl Proxy {
                         }
                     }
                 });
-                Serving { at: at.to_string(), socket: None, task }
+                Serving { at: at.to_string(), _socket: None, task }
             }
-            Listener::Socket(listener, path) => {
-                let at = path.parent().unwrap_or(&path).display().to_string();
+            Listener::Socket(listener, place) => {
+                let at = place.0.parent().unwrap_or(&place.0).display().to_string();
                 let task = tokio::spawn(async move {
                     loop {
                         match listener.accept().await {
@@ -108,7 +118,7 @@ impl Proxy {
                         }
                     }
                 });
-                Serving { at, socket: Some(path), task }
+                Serving { at, _socket: Some(place), task }
             }
         }
     }
@@ -143,9 +153,6 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         self.task.abort();
-        if let Some(socket) = &self.socket {
-            let _ = fs::remove_file(socket);
-        }
     }
 }
 
