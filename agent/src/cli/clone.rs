@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -20,7 +20,7 @@ use super::args::{Cli, CloneArgs, CloneVerb};
 use super::progress::Progress;
 use super::screen::{NAME_SHOWN, Screen, TEXT_SHOWN};
 use crate::clone::{CloneRequest, CloneState, Ended, Way, clone, destroy, extend, find, list};
-use crate::drill::Wanted;
+use crate::drill::{Wanted, root};
 use crate::host::{AgentError, Exit, Meter, Setup, Stop};
 use crate::restore::cluster::time_of;
 
@@ -36,15 +36,11 @@ pub(super) async fn clone_verb(
     stop: &Stop,
 ) -> Result<Exit> {
     let setup = &setup()?;
-    let root = |scratch: &Option<PathBuf>| {
-        let root = scratch.as_ref().unwrap_or(&setup.config.paths.scratch_dir);
-        std::path::absolute(root).context("find the scratch directory")
-    };
     match &args.verb {
         None if args.detach => detach(screen, (setup, &cli.config), args, stop).await,
         None => make(screen, setup, args, stop).await,
         Some(CloneVerb::List { scratch }) => {
-            let all = list(&root(scratch)?)?;
+            let all = list(&root(setup, scratch.as_deref())?)?;
             let clones: Vec<Value> = all.iter().map(|(one, end)| clone_json(one, *end)).collect();
             screen.answer("drctl.clone-list/1", json!({ "clones": clones }), || {
                 match all.is_empty() {
@@ -60,14 +56,14 @@ pub(super) async fn clone_verb(
         }
         Some(CloneVerb::Extend { clone, ttl, scratch }) => {
             let end = setup.clock.now().checked_add(*ttl).context("the time of its end")?;
-            let state = extend(&root(scratch)?, clone, end)?;
+            let state = extend(&root(setup, scratch.as_deref())?, clone, end)?;
             screen.answer("drctl.clone/1", clone_json(&state, end), || {
                 format!("clone {} is there until {end:.0}", state.clone)
             });
             Ok(Exit::Success)
         }
         Some(CloneVerb::Destroy { clone, scratch }) => {
-            let state = destroy(&root(scratch)?, clone).await?;
+            let state = destroy(&root(setup, scratch.as_deref())?, clone).await?;
             let object = json!({ "clone": state.clone, "source": state.source });
             screen.answer("drctl.clone-destroyed/1", object, || {
                 format!("clone {} of {} is gone", state.clone, state.source)
@@ -100,12 +96,12 @@ fn request(setup: &Setup, args: &CloneArgs) -> Result<CloneRequest> {
 /// Makes one, and keeps it until its end.
 async fn make(screen: Screen, setup: &Setup, args: &CloneArgs, stop: &Stop) -> Result<Exit> {
     let request = request(setup, args)?;
-    let (root, meter) = (request.root(setup)?, Meter::default());
+    let (place, meter) = (root(setup, request.scratch.as_deref())?, Meter::default());
     let mut progress = Some(Progress::show(screen, &meter));
     let ready = |state: &CloneState| {
         progress.take();
         let wanted = state.clone.to_string();
-        let end = find(&root, &wanted).map_or(state.made, |(_, end)| end);
+        let end = find(&place, &wanted).map_or(state.made, |(_, end)| end);
         screen.answer("drctl.clone/1", clone_json(state, end), || clone_text(state, end));
         screen.say("it is kept by this command: Ctrl-C destroys it");
     };
@@ -130,7 +126,7 @@ async fn detach(
     stop: &Stop,
 ) -> Result<Exit> {
     let request = request(setup, args)?;
-    let root = request.root(setup)?;
+    let place = root(setup, request.scratch.as_deref())?;
     let file = || tempfile::tempfile().context("make a file for what the other process says");
     let (mut out, mut told) = (file()?, file()?);
     let words = keeper(screen, config, (args, &request.id))?;
@@ -143,7 +139,7 @@ async fn detach(
             screen.pass_on(&all_of(&mut out)?, &all_of(&mut told)?);
             return Ok(Exit::of_code(status.code().unwrap_or(1)));
         }
-        if let Ok((state, end)) = find(&root, &request.id.to_string()) {
+        if let Ok((state, end)) = find(&place, &request.id.to_string()) {
             screen.answer("drctl.clone/1", clone_json(&state, end), || clone_text(&state, end));
             return Ok(Exit::Success);
         }

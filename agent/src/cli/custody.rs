@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::screen::Screen;
 use crate::host::{Exit, Setup};
+use crate::repository::drills::last_opened;
 use crate::repository::{Memory, drills};
 
 /// A proof that is older says little: who had the key then may have lost it.
@@ -48,14 +49,13 @@ pub(super) async fn custody(screen: Screen, setup: &Setup) -> Result<Exit> {
             let entry = known.entry(recipient.clone()).or_default();
             entry.sources.insert(source.clone(), None);
         }
-        for (drill, _) in drills(&repository, &source, &mut Vec::new()).await? {
-            let opened = drill.run.iter().flat_map(|run| &run.opened_by).cloned();
-            for recipient in opened {
-                // One of an older backup is no recipient any more.
-                let Some(entry) = known.get_mut(&recipient) else { continue };
-                let found = Some((drill.drill.clone(), drill.started));
-                let last = entry.sources.entry(source.clone()).or_default();
-                *last = found.max(last.take());
+        let all = drills(&repository, &source, &mut Vec::new()).await?;
+        // One of an older backup alone is no recipient any more.
+        for (recipient, entry) in &mut known {
+            let last = last_opened(all.iter().map(|(drill, _)| drill), recipient);
+            if let Some(drill) = last {
+                let found = (drill.drill.clone(), drill.started);
+                entry.sources.insert(source.clone(), Some(found));
             }
         }
     }

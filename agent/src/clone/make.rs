@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use drctl_engines::pg::physical::{Layout, Scratch};
-use drctl_engines::sandbox::{Limits, look_for_sandbox};
+use drctl_engines::sandbox::Limits;
 use drctl_model::{BackupId, BackupKind, DrillPhase};
 use drctl_policies::recovery::Target;
 
@@ -13,10 +13,10 @@ use crate::drill::choose::{Chosen, choose};
 use crate::drill::clocks::Clocks;
 use crate::drill::cluster::{Place, recovered};
 use crate::drill::scratch_dir::ScratchDir;
-use crate::drill::{DrillRequest, Wanted, dump, floor};
+use crate::drill::{DrillRequest, dump, floor};
 use crate::host::{AgentError, Meter, Setup, Stop};
 use crate::restore::cluster::Choice;
-use crate::restore::hidden_from_servers;
+use crate::restore::{hidden_from_servers, sandbox};
 
 /// A server that was made.
 pub(super) struct Made {
@@ -58,11 +58,8 @@ pub(super) async fn make(
         made = made => made?,
         why = full => return Err(AgentError::Target(format!("{why}: the clone was given up")).into()),
     };
-    let unlimited = match &limits {
-        Ok(limits) => limits.lacks(),
-        Err(why) => Some(why.clone()),
-    };
-    made.notes.extend(unlimited.map(|why| format!("it is not limited in what it takes: {why}")));
+    let missing = Limits::missing(&limits);
+    made.notes.extend(missing.map(|why| format!("it is not limited in what it takes: {why}")));
     Ok(Made { _limits: limits.ok(), ..made })
 }
 
@@ -94,17 +91,11 @@ async fn by_kind(
             let system_id = manifest.kind.coordinates().map(|at| at.system_id);
             let directory = directory.as_path();
             let place = Place { setup, request: wished, system_id, directory, limits, meter, stop };
-            let to = match wished.wanted {
-                Wanted::Time(at) => Target::Time(at),
-                _ => Target::Latest,
-            };
-            let how = (to, Choice::Promote);
+            let how = (chosen.at.map_or(Target::Latest, Target::Time), Choice::Promote);
             let done = recovered(&place, backup.as_str(), how, Some(&mut clocks)).await?;
             meter.label("starting the clone's server");
             let bin_dir = dump::programs(setup, wished, manifest).await?;
-            let sandbox = look_for_sandbox().await;
-            let sandbox = sandbox.map_err(|no| AgentError::NoSandbox(no.missing, no.hint))?;
-            let sandbox = sandbox.limited(limits.cloned());
+            let sandbox = sandbox(limits).await?;
             let hidden = hidden_from_servers(setup, wished.identity.as_deref());
             let layout = Layout::new(directory);
             let starting = Scratch::of_cluster(&layout, &bin_dir, (&sandbox, hidden));

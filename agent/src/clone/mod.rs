@@ -60,14 +60,6 @@ impl CloneRequest {
             together: None,
         }
     }
-
-    /// The directory below which it lies.
-    ///
-    /// # Errors
-    /// [`std::io::Error`]: the working directory is gone.
-    pub fn root(&self, setup: &Setup) -> Result<PathBuf> {
-        root(setup, &self.as_drill())
-    }
 }
 
 /// Statements, and the database in which they are run, where it is named.
@@ -102,7 +94,7 @@ pub async fn clone(
         Some(way) => Some(Proxy::listen(way).await?),
         None => None,
     };
-    let root = request.root(setup)?;
+    let root = root(setup, request.scratch.as_deref())?;
     let scratch = ScratchDir::make(setup, &root, (CLONE, &request.id))?;
     let made = kept_until_end(setup, request, (&scratch, mask, proxy), (meter, ready), stop).await;
     meter.label("removing the clone");

@@ -280,11 +280,8 @@ async fn by_kind(
             return Err(AgentError::Usage(text.to_owned()).into());
         }
     };
-    let unlimited = match limits {
-        Ok(limits) => limits.lacks(),
-        Err(why) => Some(why.clone()),
-    };
-    let told = unlimited.map(|why| format!("its server was not limited in what it takes: {why}"));
+    let missing = Limits::missing(limits);
+    let told = missing.map(|why| format!("its server was not limited in what it takes: {why}"));
     came.deviations.extend(told);
     Ok((came, tried))
 }

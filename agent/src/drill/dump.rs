@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::{Layout, Scratch};
 use drctl_engines::pg::server_program;
-use drctl_engines::sandbox::{Limits, look_for_sandbox};
+use drctl_engines::sandbox::Limits;
 use drctl_model::{
     DrillNames, DrillOutcome, DrillPhase, Equal, Manifest, ProvenTable, StreamId, shown, total,
 };
@@ -16,10 +16,10 @@ use super::checks::questions;
 use super::clocks::Clocks;
 use super::{Came, DrillRequest, blame, checks, checks_of, floor};
 use crate::host::figures::count;
-use crate::host::{AgentError, Meter, Setup, Stop};
+use crate::host::{Meter, Setup, Stop};
 use crate::restore::{
     BackupRequest, Destination, Restored, check_room, hidden_from_servers, plan_backup,
-    restore_backup,
+    restore_backup, sandbox,
 };
 
 /// What a scratch server takes beside the data that it is given.
@@ -48,9 +48,7 @@ pub(crate) async fn provision(
     stop: &Stop,
 ) -> Result<Empty> {
     let bin_dir = programs(setup, request, manifest).await?;
-    let sandbox = look_for_sandbox().await;
-    let sandbox = sandbox.map_err(|no| AgentError::NoSandbox(no.missing, no.hint))?;
-    let sandbox = sandbox.limited(limits.cloned());
+    let sandbox = sandbox(limits).await?;
     // Rows are wider in a table than in a dump, and indexes are made anew; and some has to stay free.
     let needed = manifest.plain_bytes().saturating_mul(3).saturating_add(SERVER_ROOM);
     check_room(directory, needed.saturating_add(floor::least_free(directory)), false)?;

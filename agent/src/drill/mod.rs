@@ -15,7 +15,7 @@ pub(crate) mod scratch_dir;
 mod together;
 mod which;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -155,7 +155,7 @@ pub async fn drill(
     meter.label("choosing a backup");
     let repository = stop.unless(setup.repository()).await?;
     let own = (scratch_dir::DRILL, drilling.id());
-    let scratch = ScratchDir::make(setup, &root(setup, request)?, own)?;
+    let scratch = ScratchDir::make(setup, &root(setup, request.scratch.as_deref())?, own)?;
     // The identity on the kit's sheet, unless another one is named.
     let identity = request.identity.clone().or_else(|| request.kit.clone());
     let request = &DrillRequest { identity, ..request.clone() };
@@ -263,8 +263,11 @@ fn is_worth_evidence(setup: &Setup, request: &DrillRequest, error: &anyhow::Erro
 }
 
 /// Below which directory it is restored.
-pub(crate) fn root(setup: &Setup, request: &DrillRequest) -> Result<PathBuf> {
-    let root = request.scratch.as_ref().unwrap_or(&setup.config.paths.scratch_dir);
+///
+/// # Errors
+/// The system's: the working directory is gone.
+pub(crate) fn root(setup: &Setup, scratch: Option<&Path>) -> Result<PathBuf> {
+    let root = scratch.unwrap_or(&setup.config.paths.scratch_dir);
     std::path::absolute(root).context("find the scratch directory")
 }
 

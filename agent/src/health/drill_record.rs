@@ -9,6 +9,7 @@ use drctl_policies::rto::{Forecast, Measured, forecast};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::host::figures::{count, number};
+use crate::repository::drills::last_opened;
 use crate::repository::rto::measured;
 
 /// So many runs that were due are looked at.
@@ -59,17 +60,6 @@ pub(crate) struct OfSource<'a> {
     pub(crate) recipients: &'a [String],
 }
 
-/// When a drill last opened a backup with the identity of each.
-fn keys(drills: &[Drill], recipients: &[String]) -> Vec<(String, Option<Timestamp>)> {
-    let last = |recipient: &String| {
-        let with = |drill: &&Drill| {
-            drill.run.as_ref().is_some_and(|run| run.opened_by.contains(recipient))
-        };
-        (recipient.clone(), drills.iter().rev().find(with).map(|drill| drill.started))
-    };
-    recipients.iter().map(last).collect()
-}
-
 impl DrillRecord {
     /// The record of a time, that is looked at when it is `now`.
     #[must_use]
@@ -86,12 +76,15 @@ impl DrillRecord {
         let measured: Vec<Measured> = up_to.iter().filter_map(measured).collect();
         let bytes = measured.last().map(|last| last.bytes);
         let promised = of.rto.map(|rto| u64::try_from(rto.as_millis()).unwrap_or(u64::MAX));
+        let opened = |recipient: &String| {
+            (recipient.clone(), last_opened(up_to, recipient).map(|drill| drill.started))
+        };
         DrillRecord {
             drills: matched(&due, &up_to[first..], now),
             proven: proven(up_to, of.kept, to),
             forecast: bytes.and_then(|bytes| forecast(&measured, (bytes, to), promised)),
             scheduled,
-            keys: keys(up_to, of.recipients),
+            keys: of.recipients.iter().map(opened).collect(),
         }
     }
 

@@ -231,6 +231,15 @@ impl NewestDrill {
     }
 }
 
+/// The last of these drills, oldest first, in which a recipient's identity opened the backup.
+pub(crate) fn last_opened<'a>(
+    drills: impl IntoIterator<Item = &'a Drill, IntoIter: DoubleEndedIterator>,
+    recipient: &String,
+) -> Option<&'a Drill> {
+    let opened = |run: &DrillRun| run.opened_by.contains(recipient);
+    drills.into_iter().rfind(|drill| drill.run.as_ref().is_some_and(opened))
+}
+
 /// The names of all drills, oldest first.
 async fn listed(repository: &Repository, source: &SourceId) -> Result<BTreeSet<DrillId>> {
     let mut ids: BTreeSet<DrillId> = BTreeSet::new();

@@ -12,6 +12,7 @@ pub(crate) mod place;
 mod plan;
 pub mod recovery;
 mod room;
+mod sandbox;
 mod take_over;
 
 use std::fs::File;
@@ -42,6 +43,7 @@ pub use emergency::emergency_script;
 pub use outside::FOLDER as CONFIGURATION;
 pub use plan::{Code, Destination, Item, Kept, RestorePlan, RestoreRequest, plan};
 pub use room::check_room;
+pub(crate) use sandbox::sandbox;
 pub use take_over::{Address, TakeOverPlan, TakeOverRequest, finish_take_over, prepare_take_over};
 
 /// One stream that was restored and proven equal.

@@ -1,5 +1,7 @@
 //! Where things lie in the bucket. Keys are derived from validated identifiers only.
 
+use std::str::FromStr;
+
 use drctl_model::{
     AuditLogId, BackupId, DrillId, HostId, IndexPlace, Lineage, LogAt, LogPart, LogPlace,
     MAX_AUDIT_SEQ, MAX_BEAT, MAX_STATEMENT, SourceId, StreamId,
@@ -128,6 +130,14 @@ fn range(text: &str) -> Option<(LogAt, LogAt)> {
     Some((LogAt::read(start)?, LogAt::read(end)?))
 }
 
+/// Whose document lies under `key` in this folder of a source, and what it is called.
+fn named_at<T: FromStr>(key: &Path, folder: &str) -> Option<(SourceId, T)> {
+    let parts: Vec<&str> = key.as_ref().split('/').collect();
+    let ["s", source, within, file] = parts.as_slice() else { return None };
+    let name = file.strip_suffix(".json").filter(|_| *within == folder)?;
+    Some((source.parse().ok()?, name.parse().ok()?))
+}
+
 /// Where the evidence of a source's drills lies.
 #[must_use]
 pub fn drills(source: &SourceId) -> Path {
@@ -143,9 +153,7 @@ pub fn drill(source: &SourceId, drill: &DrillId) -> Path {
 /// Which drill's evidence lies under `key`; nothing for any other object.
 #[must_use]
 pub fn drill_at(key: &Path) -> Option<(SourceId, DrillId)> {
-    let parts: Vec<&str> = key.as_ref().split('/').collect();
-    let ["s", source, "d", file] = parts.as_slice() else { return None };
-    Some((source.parse().ok()?, file.strip_suffix(".json")?.parse().ok()?))
+    named_at(key, "d")
 }
 
 /// Where the acceptances of a source's backups lie.
@@ -163,9 +171,7 @@ pub fn acceptance(source: &SourceId, backup: &BackupId) -> Path {
 /// Which backup's acceptance lies under `key`; nothing for any other object.
 #[must_use]
 pub fn acceptance_at(key: &Path) -> Option<(SourceId, BackupId)> {
-    let parts: Vec<&str> = key.as_ref().split('/').collect();
-    let ["s", source, "a", file] = parts.as_slice() else { return None };
-    Some((source.parse().ok()?, file.strip_suffix(".json")?.parse().ok()?))
+    named_at(key, "a")
 }
 
 /// Where what says that something of a source was removed on purpose lies.
@@ -183,9 +189,7 @@ pub fn tombstone(source: &SourceId, backup: &BackupId) -> Path {
 /// Which backup's tombstone lies under `key`; nothing for any other object.
 #[must_use]
 pub fn tombstone_at(key: &Path) -> Option<(SourceId, BackupId)> {
-    let parts: Vec<&str> = key.as_ref().split('/').collect();
-    let ["s", source, "x", file] = parts.as_slice() else { return None };
-    Some((source.parse().ok()?, file.strip_suffix(".json")?.parse().ok()?))
+    named_at(key, "x")
 }
 
 /// The key of what says that log was removed up to a position.
@@ -218,9 +222,7 @@ pub fn lease(source: &SourceId, id: &BackupId) -> Path {
 /// Which lease lies under `key`; nothing for any other object.
 #[must_use]
 pub fn lease_at(key: &Path) -> Option<(SourceId, BackupId)> {
-    let parts: Vec<&str> = key.as_ref().split('/').collect();
-    let ["s", source, "r", file] = parts.as_slice() else { return None };
-    Some((source.parse().ok()?, file.strip_suffix(".json")?.parse().ok()?))
+    named_at(key, "r")
 }
 
 /// Where what was said of a source lies: pins, legal holds, freezes.

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use drctl_engines::pg::physical::{HostReport, check_host, may_load, may_run, room_for_sockets};
 use drctl_engines::pg::server_program;
-use drctl_engines::sandbox::{Sandbox, look_for_sandbox};
+use drctl_engines::sandbox::Sandbox;
 use drctl_model::{ClusterNeeds, External, Outside, shown, total};
 use drctl_policies::rto::Forecast;
 use drctl_store::{Identities, open_facts};
 
-use super::{Planned, RecoveryRequest, Refusal};
+use super::{Planned, Refusal};
 use crate::host::AgentError;
 use crate::repository::Proven;
 use crate::repository::rto::foretold;
@@ -20,7 +20,9 @@ use crate::restore::cluster::{
 };
 use crate::restore::outside::told_of_cluster;
 use crate::restore::place::check_beside;
-use crate::restore::{Destination, RestorePlan, RestoreRequest, check_room, plan as plan_base};
+use crate::restore::{
+    Destination, RestorePlan, RestoreRequest, check_room, plan as plan_base, sandbox,
+};
 
 /// Log that the server keeps beside its data while it replays, at most, where it is no more than
 /// it was made for (`max_wal_size` and what waits to be replayed).
@@ -113,7 +115,10 @@ pub async fn prepare(planned: &Planned<'_>, reckon: bool) -> Result<Prepared> {
     let program = server_program(server.bin_dir.as_deref(), &version).await?;
     let bin_dir = program.parent().context("find the server's programs")?.to_owned();
     may_load(&bin_dir)?;
-    let sandbox = sandbox(request).await?;
+    let sandbox = match request.without_sandbox {
+        true => None,
+        false => Some(sandbox(request.limits.as_ref()).await?),
+    };
     let begun = if request.resume { kept(directory)? } else { None };
     let external = backup.manifest.kind.external().cloned();
     let plain = backup.manifest.plain_bytes();
@@ -135,16 +140,6 @@ pub async fn prepare(planned: &Planned<'_>, reckon: bool) -> Result<Prepared> {
         });
     }
     Ok(Prepared { sandbox, user: server.user, ..prepared })
-}
-
-/// How a sandbox is made for the server, unless it is to do without.
-async fn sandbox(request: &RecoveryRequest) -> Result<Option<Sandbox>> {
-    if request.without_sandbox {
-        return Ok(None);
-    }
-    let found = look_for_sandbox().await;
-    let sandbox = found.map_err(|no| AgentError::NoSandbox(no.missing, no.hint))?;
-    Ok(Some(sandbox.limited(request.limits.clone())))
 }
 
 /// Databases that tables are to be taken out of, and that the base backup does not have: only the WAL

@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -52,10 +53,6 @@ impl Limits {
 
     fn below(base: &Path, name: &str) -> Result<Self, String> {
         let lacks = hand_on(base).map_err(|error| format!("{}: {error}", base.display()))?;
-        for left in groups(base) {
-            // One that a killed drctl left, and nothing runs in.
-            let _ = fs::remove_dir(left);
-        }
         let group = base.join(format!("{PREFIX}{name}"));
         let made = DirBuilder::new().mode(0o755).create(&group);
         made.map_err(|error| format!("{}: {error}", group.display()))?;
@@ -79,9 +76,14 @@ impl Limits {
     }
 
     /// What it does without, in words; nothing where it has all.
-    #[must_use]
-    pub fn lacks(&self) -> Option<String> {
+    fn lacks(&self) -> Option<String> {
         (!self.lacks.is_empty()).then(|| format!("no control of {}", self.lacks.join(", ")))
+    }
+
+    /// What of it is missing, in words, where there is one or why there is none; nothing where it has all.
+    #[must_use]
+    pub fn missing(limits: &Result<Arc<Self>, String>) -> Option<String> {
+        limits.as_ref().map_or_else(|why| Some(why.clone()), |limits| limits.lacks())
     }
 
     /// The file by which a process enters it.
@@ -158,20 +160,11 @@ fn hand_on(base: &Path) -> io::Result<Vec<&'static str>> {
     Ok(lacks)
 }
 
-/// Groups of sandboxes that lie there.
-fn groups(base: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(base).into_iter().flatten().filter_map(Result::ok);
-    let ours = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(PREFIX);
-    entries.filter(ours).map(|entry| entry.path()).collect()
-}
-
 /// The memory of the host, or what its group may have of it, in bytes.
 fn memory(base: &Path) -> Option<u64> {
     let bound = fs::read_to_string(base.join("memory.max")).unwrap_or_default();
-    let told = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let all = told.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib: Option<u64> = all.and_then(|all| all.trim().strip_suffix("kB")?.trim().parse().ok());
-    let whole = kib.and_then(|kib| kib.checked_mul(1024));
+    let found = rustix::system::sysinfo();
+    let whole = u64::from(found.mem_unit).checked_mul(found.totalram);
     bound.trim().parse().ok().into_iter().chain(whole).min()
 }
 

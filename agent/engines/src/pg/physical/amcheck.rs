@@ -8,6 +8,7 @@ use super::locks::LOCK_WAIT;
 use super::run::Recovering;
 use crate::common::EngineError;
 use crate::pg::dump::databases;
+use crate::pg::server::address::quote_ident;
 use crate::pg::server::session::Session;
 
 /// What is wrong is told of so many at most.
@@ -118,7 +119,7 @@ async fn check(session: &Session, name: &str, found: &mut Soundness) -> Result<(
         found.without += 1;
         return session.client.batch_execute("ROLLBACK").await.map_err(failed);
     }
-    let schema = made.unwrap_or_else(|| "drctl_amcheck".to_owned()).replace('"', "\"\"");
+    let schema = quote_ident(made.as_deref().unwrap_or("drctl_amcheck"));
     let wait = format!("SET LOCAL lock_timeout = {}", LOCK_WAIT.as_millis());
     session.client.batch_execute(&wait).await.map_err(failed)?;
     for row in session.client.query(INDEXES, &[]).await.map_err(failed)? {
@@ -128,9 +129,8 @@ async fn check(session: &Session, name: &str, found: &mut Soundness) -> Result<(
             found.other_collations += 1;
             continue;
         }
-        let ask = format!(
-            "SELECT \"{schema}\".bt_index_check({oid}::pg_catalog.oid::pg_catalog.regclass)"
-        );
+        let ask =
+            format!("SELECT {schema}.bt_index_check({oid}::pg_catalog.oid::pg_catalog.regclass)");
         match one(session, &ask).await? {
             Told::Sound => found.indexes += 1,
             Told::Bad(text) => found.say(format!("{name}: the index {index}: {text}")),
@@ -141,7 +141,7 @@ async fn check(session: &Session, name: &str, found: &mut Soundness) -> Result<(
         let (oid, table): (u32, String) =
             (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
         let ask = format!(
-            "SELECT msg FROM \"{schema}\".verify_heapam({oid}::pg_catalog.oid::pg_catalog.regclass, on_error_stop => true) \
+            "SELECT msg FROM {schema}.verify_heapam({oid}::pg_catalog.oid::pg_catalog.regclass, on_error_stop => true) \
              LIMIT 1"
         );
         match one(session, &ask).await? {

@@ -50,15 +50,7 @@ impl Scratch {
         let major = read_plain(&data.join("PG_VERSION")).as_deref().and_then(major_of);
         let major = major.unwrap_or_default();
         let private = Private::make(&roles, "")?;
-        let none = |_: &Path, _: &Path| Ok(String::new());
-        let around = Surroundings {
-            sandbox: Some(sandbox),
-            hidden,
-            outlives: false,
-            preload: Vec::new(),
-            log: &none,
-            led: Vec::new(),
-        };
+        let around = Surroundings::of_scratch(sandbox, hidden);
         let mut arguments = places(layout, &private);
         let own = forced(major).chain(SETTINGS.iter().copied());
         let own = own.map(|(name, value)| (name, value.to_owned()));

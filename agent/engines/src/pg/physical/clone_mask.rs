@@ -8,9 +8,10 @@ use std::time::Duration;
 use drctl_model::shown;
 
 use super::clone::CLONE_USER;
+use super::digest_cluster::roll_back;
 use super::scratch::Scratch;
 use crate::common::EngineError;
-use crate::pg::server::address::{quote_ident, quote_literal};
+use crate::pg::server::address::quote_ident;
 use crate::pg::server::session::Session;
 use crate::pg::server::{PgServer, ServerError, ServerSaid};
 
@@ -148,9 +149,7 @@ impl Scratch {
         for row in first.client.query(ask, &[]).await.map_err(failed)? {
             let (gid, database): (String, String) =
                 (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
-            let session = self.session(Some(&database)).await?;
-            let statement = format!("ROLLBACK PREPARED {}", quote_literal(&gid));
-            session.client.batch_execute(&statement).await.map_err(failed)?;
+            roll_back(self.server(), (&gid, &database), APPLICATION).await?;
         }
         Ok(())
     }

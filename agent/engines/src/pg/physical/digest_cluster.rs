@@ -63,7 +63,8 @@ impl Recovering {
     ) -> Result<ClusterShape, EngineError> {
         let server = self.as_superuser(application).await;
         for one in prepared {
-            roll_back(&server, one, application).await?;
+            let database = one.database.as_ref().unwrap_or(&server.maintenance_database);
+            roll_back(&server, (&one.gid, database), application).await?;
         }
         let first = Session::open(&server, &server.maintenance_database, application).await?;
         let mut shape = ClusterShape {
@@ -311,14 +312,13 @@ fn named(row: &Row) -> Result<Sequence, tokio_postgres::Error> {
 }
 
 /// Rolls back a transaction that was prepared, in the database in which that can be done.
-async fn roll_back(
+pub(super) async fn roll_back(
     server: &PgServer,
-    prepared: &Undecided,
+    (gid, database): (&str, &str),
     application: &str,
 ) -> Result<(), EngineError> {
-    let database = prepared.database.as_ref().unwrap_or(&server.maintenance_database);
     let session = Session::open(server, database, application).await?;
-    let statement = format!("ROLLBACK PREPARED {}", quote_literal(&prepared.gid));
+    let statement = format!("ROLLBACK PREPARED {}", quote_literal(gid));
     let done = session.client.batch_execute(&statement).await;
     done.map_err(EngineError::query("roll back a prepared transaction"))
 }

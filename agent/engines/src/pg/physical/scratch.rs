@@ -80,15 +80,7 @@ impl Scratch {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&data);
         made.map_err(EngineError::io(format!("make the directory {}", data.display())))?;
         let private = Private::make(&[SUPERUSER], "")?;
-        let none = |_: &Path, _: &Path| Ok(String::new());
-        let around = Surroundings {
-            sandbox: Some(sandbox),
-            hidden,
-            outlives: false,
-            preload: Vec::new(),
-            log: &none,
-            led: Vec::new(),
-        };
+        let around = Surroundings::of_scratch(sandbox, hidden);
         initdb(&around, (layout, bin_dir, &private)).await?;
         // Its sandbox is another one than the server's, which makes its root anew.
         let root = layout.sandbox_root();

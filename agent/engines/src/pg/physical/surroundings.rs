@@ -45,6 +45,19 @@ pub struct Surroundings<'a> {
     pub led: Vec<(u32, PathBuf)>,
 }
 
+/// No WAL comes from anywhere.
+fn no_log(_: &Path, _: &Path) -> std::io::Result<String> {
+    Ok(String::new())
+}
+
+impl<'a> Surroundings<'a> {
+    /// Those of a server that replays nothing, and ends with us.
+    pub(super) fn of_scratch(sandbox: &'a Sandbox, hidden: Vec<PathBuf>) -> Self {
+        let (sandbox, preload, led) = (Some(sandbox), Vec::new(), Vec::new());
+        Surroundings { sandbox, hidden, outlives: false, preload, log: &no_log, led }
+    }
+}
+
 impl Surroundings<'_> {
     /// The command that brings the WAL.
     pub(super) fn restore_command(&self, private: &Path) -> Result<String, EngineError> {
